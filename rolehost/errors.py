@@ -1,0 +1,129 @@
+"""Everything that rolehost raises, as one tree.
+
+RoleHostError
+├── RoleEnvironmentError          the role environment can't answer
+├── ServiceModelError             the service definition or configuration is not valid
+├── EntryPointError               a role's entry point can't be loaded or misbehaves
+├── ProgramNotFoundError          a console application can't be started
+├── StoreError                    a store says no, or nothing
+│   ├── StoreUnavailableError     no answer: the call may or may not have been applied
+│   ├── StoreFullError            no space is left; nothing was applied
+│   ├── ConflictError             a condition did not hold; nothing was applied
+│   │   ├── VersionMismatchError  the row is not the one that was read
+│   │   ├── AlreadyExistsError    the name is taken
+│   │   └── ReceiptMismatchError  the message is no longer ours
+│   ├── NotFoundError             there is no such row, blob or message
+│   └── LimitExceededError        a value is over the engine's published limit
+├── SubmissionError               a job can't be accepted; nothing was stored
+│   ├── InvalidParameterError     a parameter is missing or wrong
+│   ├── NotAPictureError          the file is of no type that is accepted
+│   ├── TooLargeError             the file is over the upload cap
+│   ├── KeyReusedError            the idempotency key belongs to another request
+│   └── KeyInFlightError          the first request with this idempotency key is still being worked on
+└── UnknownJobError               no job has this id
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RoleHostError(Exception):
+    """The root: whatever rolehost raises on purpose is one of these."""
+
+
+class RoleEnvironmentError(RoleHostError):
+    """The role environment can't answer (the original's RoleEnvironmentException)."""
+
+
+class ServiceModelError(RoleHostError):
+    """The service definition or configuration is not valid.
+
+    Args:
+        problems: every problem found, one sentence each, not only the first.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class EntryPointError(RoleHostError):
+    """A role's entry point can't be loaded, or doesn't do what an entry point does."""
+
+
+class ProgramNotFoundError(RoleHostError):
+    """A console application can't be started: it is missing, or is no program."""
+
+
+class StoreError(RoleHostError):
+    """A store says no, or nothing. Engines translate their own errors into these, once."""
+
+
+class StoreUnavailableError(StoreError):
+    """No answer: the call may or may not have been applied; the caller reads before it decides."""
+
+
+class StoreFullError(StoreError):
+    """No space is left; nothing was applied."""
+
+
+class ConflictError(StoreError):
+    """A condition did not hold; nothing was applied."""
+
+
+class VersionMismatchError(ConflictError):
+    """The row is not the one that was read: someone else wrote it, or it is gone."""
+
+
+class AlreadyExistsError(ConflictError):
+    """The name is taken."""
+
+
+class ReceiptMismatchError(ConflictError):
+    """The message is no longer ours: its hiding time ran out and someone received it, or it was settled."""
+
+
+class NotFoundError(StoreError):
+    """There is no such row, blob or message."""
+
+
+class LimitExceededError(StoreError):
+    """A value is over the limit that the engine publishes; nothing was applied."""
+
+
+class SubmissionError(RoleHostError):
+    """A job can't be accepted; nothing was stored."""
+
+
+class InvalidParameterError(SubmissionError):
+    """A parameter is missing or wrong.
+
+    Args:
+        message: one sentence that a person understands.
+        field: the parameter's name.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotAPictureError(SubmissionError):
+    """The file is of no type that this kind of job accepts."""
+
+
+class TooLargeError(SubmissionError):
+    """The file is over the upload cap."""
+
+
+class KeyReusedError(SubmissionError):
+    """The idempotency key belongs to a request with another body."""
+
+
+class KeyInFlightError(SubmissionError):
+    """The first request with this idempotency key is still being worked on."""
+
+
+class UnknownJobError(RoleHostError):
+    """No job has this id."""

@@ -1,0 +1,63 @@
+"""The subscriber that writes log lines: pretty on a terminal, JSON otherwise, always on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from rolehost.telemetry import subscribe
+
+# What people look at first. Everything else that happens in a job's ordinary life is for `--verbose`.
+_WARNINGS = frozenset(
+    {
+        "attempt.failed",
+        "child.runs_as_root",
+        "instance.recycled",
+        "job.poisoned",
+        "lease.lost",
+        "role.crashed",
+        "store.unavailable",
+    }
+)
+
+
+def configure_logging(*, verbose: bool = False, **context: str) -> Callable[[], None]:
+    """Write a line for each event from now on.
+
+    Args:
+        verbose: also the events whose names end in a debugging step (`.renewed`, `.polled`).
+        context: facts that every line carries, as `instance="ThumbnailBackend_IN_0"`.
+
+    Returns:
+        A function that ends it.
+    """
+    terminal = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(sort_keys=False, default=str)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    log = structlog.get_logger().bind(**context)
+
+    def write(event: str, facts: dict[str, Any]) -> None:
+        if event in _WARNINGS:
+            log.warning(event, **facts)
+        elif event.endswith((".renewed", ".polled", ".trace")):
+            log.debug(event, **facts)
+        else:
+            log.info(event, **facts)
+
+    return subscribe(write)
