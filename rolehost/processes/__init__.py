@@ -1,0 +1,23 @@
+"""Own a child: spawn it, drain its pipes, end its whole tree, reap it."""
+
+from __future__ import annotations
+
+from rolehost.processes.child import Child
+from rolehost.processes.exits import Exit
+from rolehost.processes.identity import ChildIdentity
+from rolehost.processes.lineage import become_subreaper, die_with_parent
+from rolehost.processes.output import Output
+from rolehost.processes.tree import MARKER, end_strays
+from rolehost.processes.unprivileged import unprivileged_identity
+
+__all__ = [
+    "MARKER",
+    "Child",
+    "ChildIdentity",
+    "Exit",
+    "Output",
+    "become_subreaper",
+    "die_with_parent",
+    "end_strays",
+    "unprivileged_identity",
+]
