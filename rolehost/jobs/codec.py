@@ -1,0 +1,127 @@
+"""Jobs to rows and back: scalars as they are, everything nested as JSON text, each attempt in a field of its own."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rolehost import clock
+from rolehost.jobs.job import Attempt, End, Job, JobSpec, JobState, Result, Source
+
+if TYPE_CHECKING:
+    from rolehost.stores.tables import Fields, Row, Scalar
+
+ATTEMPT = "attempt_"
+
+
+def dumps(value: Any) -> str:
+    """JSON without spaces, in the characters of the text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def spec_to_json(spec: JobSpec) -> dict[str, Any]:
+    """A spec as a message carries it."""
+    source = spec.source
+    return {
+        "id": spec.id,
+        "kind": spec.kind,
+        "submitted_at": clock.iso(spec.submitted_at),
+        "parameters": dict(spec.parameters),
+        "source": {"name": source.name, "size": source.size, "type": source.type, "blob": source.blob},
+        "origin": spec.origin,
+        "batch": spec.batch,
+    }
+
+
+def spec_from_json(facts: dict[str, Any]) -> JobSpec:
+    """The reverse of `spec_to_json`."""
+    return JobSpec(
+        id=facts["id"],
+        kind=facts["kind"],
+        submitted_at=clock.from_iso(facts["submitted_at"]),
+        parameters=dict(facts["parameters"]),
+        source=Source(**facts["source"]),
+        origin=facts.get("origin"),
+        batch=facts.get("batch"),
+    )
+
+
+def spec_to_fields(spec: JobSpec) -> dict[str, Scalar]:
+    """The fields of a new row."""
+    facts = spec_to_json(spec)
+    facts["parameters"] = dumps(facts["parameters"])
+    facts["source"] = dumps(facts["source"])
+    del facts["id"]
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def attempt_field(number: int) -> str:
+    """The field that holds an attempt."""
+    return f"{ATTEMPT}{number:04d}"
+
+
+def attempt_to_text(attempt: Attempt) -> str:
+    """An attempt as its field holds it."""
+    facts: dict[str, Any] = {
+        "number": attempt.number,
+        "started_at": clock.iso(attempt.started_at),
+        "instance": attempt.instance,
+    }
+    if attempt.end is not None and attempt.ended_at is not None:
+        facts |= {"ended_at": clock.iso(attempt.ended_at), "end": attempt.end, "exit_code": attempt.exit_code}
+    facts |= {name: value for name in ("detail", "stdout", "stderr", "log") if (value := getattr(attempt, name))}
+    return dumps(facts)
+
+
+def attempt_from_text(text: str) -> Attempt:
+    """The reverse of `attempt_to_text`."""
+    facts = json.loads(text)
+    return Attempt(
+        number=facts["number"],
+        started_at=clock.from_iso(facts["started_at"]),
+        instance=facts["instance"],
+        ended_at=clock.from_iso(facts["ended_at"]) if "ended_at" in facts else None,
+        end=End(facts["end"]) if "end" in facts else None,
+        exit_code=facts.get("exit_code"),
+        detail=facts.get("detail", ""),
+        stdout=facts.get("stdout", ""),
+        stderr=facts.get("stderr", ""),
+        log=facts.get("log", ""),
+    )
+
+
+def result_to_text(result: Result) -> str:
+    """A result as its field holds it."""
+    return dumps(result.to_json() | {"blob": result.blob})
+
+
+def job_from_row(row: Row) -> Job:
+    """A job from its row."""
+    fields: Fields = row.fields
+    facts: dict[str, Any] = dict(fields)
+    attempts = [attempt_from_text(str(text)) for name, text in fields.items() if name.startswith(ATTEMPT)]
+    return Job(
+        spec=spec_from_json(
+            facts | {"id": row.key, "parameters": _loads(facts, "parameters"), "source": _loads(facts, "source")}
+        ),
+        version=row.version,
+        state=JobState(row.tag),
+        reason=str(facts.get("reason", "")),
+        attempt=int(facts.get("attempt", 0)),
+        token=str(facts.get("token", "")),
+        attempts=tuple(sorted(attempts, key=lambda attempt: attempt.number)),
+        started_at=_moment(facts, "started_at"),
+        finished_at=_moment(facts, "finished_at"),
+        retries_at=_moment(facts, "retries_at"),
+        result=Result(**_loads(facts, "result")) if facts.get("result") else None,
+        progress=_loads(facts, "progress"),
+    )
+
+
+def _moment(facts: dict[str, Any], name: str) -> datetime | None:
+    return clock.from_iso(facts[name]) if facts.get(name) else None
+
+
+def _loads(facts: dict[str, Any], name: str) -> Any:
+    return json.loads(facts[name]) if facts.get(name) else None

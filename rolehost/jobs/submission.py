@@ -1,0 +1,211 @@
+"""Step 1 of a job's life: the idempotency record, the input blob, then row and message in one operation.
+
+Whatever happens in between, a repeated request with the same idempotency key finishes the same job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import Any
+
+from rolehost import clock
+from rolehost.errors import (
+    AlreadyExistsError,
+    InvalidParameterError,
+    KeyInFlightError,
+    KeyReusedError,
+    StoreError,
+    StoreUnavailableError,
+    VersionMismatchError,
+)
+from rolehost.jobs.codec import dumps, spec_to_fields
+from rolehost.jobs.job import Job, JobSpec, JobState, Source, new_id
+from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.sniffing import sniff_file
+from rolehost.jobs.table import TABLE, JobTable
+from rolehost.jobs.wake_up import WakeUp
+from rolehost.stores import NewRow, Stores
+from rolehost.telemetry import emit
+
+KEYS = "idempotency"
+KEY_KEPT = timedelta(hours=24)
+IN_FLIGHT = timedelta(seconds=10)
+LONGEST_KEY = 255
+LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a client asks for.
+
+    Args:
+        path: the asset, a regular file.
+        name: the file's name as the client gave it; only ever shown.
+        kind: the kind of job.
+        given: parameters, names to text, not yet checked.
+        key: the client's idempotency key, if it sent one.
+        origin: the job that this one replays.
+        batch: the batch that it belongs to.
+        consume: the file is ours to take.
+    """
+
+    path: Path
+    name: str
+    kind: str = "thumbnail"
+    given: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    origin: str | None = None
+    batch: str | None = None
+    consume: bool = False
+
+
+class Submitter:
+    """Submits jobs; one for a process.
+
+    Args:
+        stores: where to.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._jobs = JobTable(stores.table(TABLE))
+        self._keys = stores.table(KEYS)
+        self._owner = os.urandom(8).hex()
+        self._in_flight: set[str] = set()
+
+    async def submit(self, asked: Submission) -> Job:
+        """Accept a job: once this returns, its row is durable and it will end in a terminal state.
+
+        Raises:
+            SubmissionError: it can't be accepted, and why; nothing was stored.
+            StoreError: the stores can't take it now.
+        """
+        kind = kind_named(asked.kind)
+        media_type = await asyncio.to_thread(sniff_file, asked.path)
+        if not asked.path.stat().st_size:
+            raise InvalidParameterError(f"{asked.name or 'the file'} is empty", field="file")
+        kind.check_source(media_type, asked.name)
+        parameters = kind.parse(asked.given, media_type)
+        if asked.key is None:
+            return await self.place(asked, new_id(), parameters, media_type)
+        check_key(asked.key)
+        return await self._once(asked, parameters, media_type)
+
+    async def _once(self, asked: Submission, parameters: Mapping[str, Any], media_type: str) -> Job:
+        """Submit under an idempotency key."""
+        key = hashlib.sha256((asked.key or "").encode()).hexdigest()
+        if key in self._in_flight:
+            raise KeyInFlightError("the first request with this Idempotency-Key is still being worked on")
+        self._in_flight.add(key)
+        try:
+            body = await asyncio.to_thread(_hash_of_request, asked, parameters)
+            job_id, done = await self._reserve(key, body)
+            return done or await self.place(asked, job_id, parameters, media_type)
+        finally:
+            self._in_flight.discard(key)
+
+    async def _reserve(self, key: str, body: str) -> tuple[str, Job | None]:
+        """The job id that belongs to a key, and the job itself if its submission is done."""
+        while True:
+            record = await self._keys.read(key)
+            if record is None:
+                job_id = new_id()
+                made = {"job": job_id, "body": body, "owner": self._owner, "made_at": clock.iso(clock.now())}
+                try:
+                    await self._keys.insert(key, made)
+                except AlreadyExistsError:
+                    continue
+                return job_id, None
+            age = clock.now() - clock.from_iso(str(record.fields["made_at"]))
+            if age > KEY_KEPT:
+                with suppress(VersionMismatchError):
+                    await self._keys.delete(key, record.version)
+                continue
+            if record.fields["body"] != body:
+                raise KeyReusedError("this Idempotency-Key belongs to a request with another body")
+            job_id = str(record.fields["job"])
+            job = await self._jobs.read(job_id)
+            if job is None and record.fields["owner"] != self._owner and age < IN_FLIGHT:
+                raise KeyInFlightError("the first request with this Idempotency-Key is still being worked on")
+            return job_id, job
+
+    async def place(self, asked: Submission, job_id: str, parameters: Mapping[str, Any], media_type: str) -> Job:
+        """Store the input, then row and message; parameters are checked already."""
+        blob = f"inputs/{job_id}/source"
+        size = asked.path.stat().st_size
+        with suppress(AlreadyExistsError):  # an earlier request with this key came so far
+            await self._stores.blobs.put(blob, asked.path, consume=asked.consume)
+        spec = JobSpec(
+            id=job_id,
+            kind=asked.kind,
+            submitted_at=clock.now(),
+            parameters=parameters,
+            source=Source(name=display_name(asked.name), size=size, type=media_type, blob=blob),
+            origin=asked.origin,
+            batch=asked.batch,
+        )
+        job = await self._insert(spec)
+        emit("job.submitted", job=job_id, kind=spec.kind, bytes=size)
+        return job
+
+    async def _insert(self, spec: JobSpec) -> Job:
+        """Row and message; when no answer comes, the row tells."""
+        row = NewRow(
+            table=TABLE,
+            key=spec.id,
+            fields=spec_to_fields(spec),
+            tag=JobState.QUEUED,
+            queue=kind_named(spec.kind).queue,
+            message_id=f"{spec.id}:0",
+            message=lambda version: WakeUp(job=spec.id, spec=spec, version=version).encode(),
+        )
+        try:
+            version = await self._stores.submit(row)
+        except (AlreadyExistsError, StoreUnavailableError):
+            job = await self._jobs.read(spec.id)
+            if job is None:
+                raise
+            return job
+        except (StoreError, InvalidParameterError):
+            await self._stores.blobs.delete(spec.source.blob)
+            raise
+        return Job(spec=spec, version=version, state=JobState.QUEUED)
+
+
+def check_key(key: str) -> None:
+    """Refuse an idempotency key that is none.
+
+    Raises:
+        InvalidParameterError: it is empty, too long, or not printable ASCII.
+    """
+    if not key or len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()):
+        raise InvalidParameterError(
+            f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters", field="Idempotency-Key"
+        )
+
+
+def display_name(name: str) -> str:
+    """A client's file name as it is kept: its last segment, without control characters, of bearable length.
+
+    It is shown and offered as the name of a download; no path is ever made of it.
+    """
+    last = PurePath(name.replace("\\", "/")).name
+    kept = "".join(character for character in last if character.isprintable()).strip()
+    if len(kept) > LONGEST_NAME:
+        stem, dot, extension = kept.rpartition(".")
+        kept = (stem or extension)[: LONGEST_NAME - 12] + (dot + extension[:10] if stem else "")
+    return kept if kept.strip(".") else "unnamed"
+
+
+def _hash_of_request(asked: Submission, parameters: Mapping[str, Any]) -> str:
+    with asked.path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    told = [asked.kind, asked.name, sorted(asked.given.items()), sorted(parameters.items()), asked.batch, content]
+    return hashlib.sha256(dumps(told).encode()).hexdigest()

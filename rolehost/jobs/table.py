@@ -1,0 +1,185 @@
+"""The jobs table: the sole writer of a job row, and every transition is one conditional write of one row.
+
+Each method below is one arrow of the state diagram. None of them reads before it writes: the caller names the version
+that it knows, and a refused write (VersionMismatchError) means that the row has moved on.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rolehost import clock
+from rolehost.errors import VersionMismatchError
+from rolehost.jobs.codec import attempt_field, attempt_to_text, job_from_row, result_to_text
+from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, JobState, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolehost.stores import Scalar, Table
+
+TABLE = "jobs"
+DEBT = "debt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to run one attempt of a job, as long as the row says so.
+
+    Args:
+        spec: the job.
+        attempt: the attempt as it was opened.
+        token: the lease token in the row.
+        version: the row's version after the latest write of ours.
+        charges: the charges of the attempts before this one.
+        sent: when the claim, or its latest renewal, was *sent*, on the monotonic clock; trust counts from there.
+    """
+
+    spec: JobSpec
+    attempt: Attempt
+    token: str
+    version: str
+    charges: Charges
+    sent: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs, and where to go on; `cursor` is None at the end."""
+
+    jobs: Sequence[Job]
+    cursor: str | None
+
+
+class JobTable:
+    """Job rows over a table of any engine.
+
+    Args:
+        table: the engine's table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def read(self, job_id: str) -> Job | None:
+        """The job as it is now."""
+        row = await self._table.read(job_id)
+        return job_from_row(row) if row else None
+
+    async def list(self, *, state: JobState | None = None, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Jobs, the newest first."""
+        page = await self._table.list(tag=state, limit=limit, cursor=cursor)
+        return JobPage([job_from_row(row) for row in page.rows], page.cursor)
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many jobs there are in each state, zeros included."""
+        counted = (await self._table.counts()).by_tag
+        return {state.value: counted.get(state, 0) for state in JobState}
+
+    async def claim(
+        self,
+        spec: JobSpec,
+        version: str,
+        *,
+        number: int,
+        charges: Charges,
+        instance: str,
+        lease: float,
+        token: str,
+        lost: Attempt | None = None,
+        forget: Sequence[int] = (),
+    ) -> Claim:
+        """Queued or running (its lease dead) -> running: open attempt `number` under a fresh token.
+
+        Args:
+            spec: the job.
+            version: the version that shows it unleased, or under a lease that is dead.
+            number: the new attempt's number.
+            charges: what the attempts before it were charged, `lost` included.
+            instance: the role instance that claims.
+            lease: seconds; `lease_until` is written for display only.
+            token: fresh and random: the caller keeps it, to know its own claim when no answer comes.
+            lost: the attempt that was open, with its end `worker_lost`.
+            forget: numbers of old attempts that were charged nothing: a row has limits, interruptions have none.
+        """
+        sent, started = clock.monotonic(), clock.now()
+        opened = Attempt(number=number, started_at=started, instance=instance)
+        changes: dict[str, Scalar] = {attempt_field(old): None for old in forget}
+        changes |= {
+            "attempt": number,
+            "token": token,
+            "lease_until": clock.iso(started + timedelta(seconds=lease)),
+            "retries_at": None,
+            "reason": None,
+            attempt_field(number): attempt_to_text(opened),
+        }
+        if number == 1:
+            changes["started_at"] = clock.iso(started)
+        if lost is not None:
+            changes[attempt_field(lost.number)] = attempt_to_text(lost)
+        written = await self._table.write(spec.id, version, changes, tag=JobState.RUNNING)
+        return Claim(spec=spec, attempt=opened, token=token, version=written, charges=charges, sent=sent)
+
+    async def renew(self, claim: Claim, *, lease: float) -> Claim:
+        """Running -> running: the same lease, longer."""
+        sent = clock.monotonic()
+        until = clock.iso(clock.now() + timedelta(seconds=lease))
+        written = await self._table.write(claim.spec.id, claim.version, {"lease_until": until})
+        return replace(claim, version=written, sent=sent)
+
+    async def complete(self, claim: Claim, attempt: Attempt, result: Result) -> str:
+        """Running -> completed: the result becomes visible, in this one write."""
+        changes = _closing(attempt) | {"result": result_to_text(result), "finished_at": clock.iso(clock.now())}
+        return await self._table.write(claim.spec.id, claim.version, changes, tag=JobState.COMPLETED)
+
+    async def retry(self, claim: Claim, attempt: Attempt, *, retries_at: datetime | None) -> str:
+        """Running -> queued: the attempt has ended, another follows."""
+        changes = _closing(attempt) | {
+            "reason": attempt.detail or None,
+            "retries_at": clock.iso(retries_at) if retries_at else None,
+        }
+        return await self._table.write(claim.spec.id, claim.version, changes, tag=JobState.QUEUED)
+
+    async def fail(self, claim: Claim, attempt: Attempt, *, reason: str) -> str:
+        """Running -> failed: the input is at fault, no retry helps."""
+        changes = _closing(attempt) | {"reason": reason, "finished_at": clock.iso(clock.now())}
+        return await self._table.write(claim.spec.id, claim.version, changes, tag=JobState.FAILED)
+
+    async def poison(self, job_id: str, version: str, attempt: Attempt | None, *, reason: str) -> str:
+        """Running or queued -> poisoned, with the debt of a dead letter in the same transaction."""
+        changes: dict[str, Scalar] = {"token": None, "lease_until": None, "retries_at": None}
+        changes |= _closing(attempt) if attempt else {}
+        changes |= {"reason": reason, "finished_at": clock.iso(clock.now())}
+        return await self._table.write(job_id, version, changes, tag=JobState.POISONED, notes=[DEBT])
+
+    async def cancel(self, job: Job, *, reason: str = "") -> str:
+        """Queued or running -> cancelled; a cancel records the open attempt's end.
+
+        Raises:
+            VersionMismatchError: the row has moved on, or the job was over already.
+        """
+        if job.state.terminal:
+            raise VersionMismatchError(f"the job {job.id} is {job.state} already")
+        changes: dict[str, Scalar] = {"token": None, "lease_until": None, "retries_at": None}
+        if job.state is JobState.RUNNING and job.attempts:
+            ended = replace(job.attempts[-1], ended_at=clock.now(), end=End.CANCELLED)
+            changes |= _closing(ended)
+        changes |= {"reason": reason or None, "finished_at": clock.iso(clock.now())}
+        return await self._table.write(job.id, job.version, changes, tag=JobState.CANCELLED)
+
+    async def remove(self, job: Job) -> None:
+        """A terminal row goes: purge and retention."""
+        await self._table.delete(job.id, job.version)
+
+
+def new_token() -> str:
+    """A fresh lease token."""
+    return secrets.token_hex(8)
+
+
+def _closing(attempt: Attempt) -> dict[str, Scalar]:
+    """The lease goes and the attempt's end is recorded."""
+    return {"token": None, "lease_until": None, attempt_field(attempt.number): attempt_to_text(attempt)}

@@ -1,0 +1,131 @@
+"""Step 4: a console application, run as it is.
+
+An argv list is made from a template, never a shell's line. The application gets generated absolute paths, an
+environment from an allow-list, an empty stdin and a session of its own; it never sees a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rolehost.errors import InvalidParameterError
+from rolehost.processes import Child, ChildIdentity, Exit
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# What the original gives to every process of a role, and what of the machine's own a program can't do without.
+_ROLE_VARIABLES = ("RoleRoot", "RoleName", "RoleInstanceID", "RdRoleId", "RoleDeploymentID")
+_SYSTEM_VARIABLES = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "TRACEPARENT")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleApp:
+    """A console application and how it is called.
+
+    Args:
+        argv: the template: `{python}`, `{approot}`, `{source}`, `{target}`, `{scratch}` and the job's parameters by
+            name are replaced inside each argument; an argument never becomes two.
+        timeout: seconds; None: the worker's setting.
+        bad_input_exit_codes: exit codes that say that the input is at fault, so that no retry helps.
+        environment: further variables for it, beside the allow-list.
+    """
+
+    argv: Sequence[str]
+    timeout: float | None = None
+    bad_input_exit_codes: Collection[int] = frozenset()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the program's name, or the script's where an interpreter runs it."""
+        template = list(self.argv)
+        program = template[1] if template[:1] == ["{python}"] and len(template) > 1 else template[0]
+        return Path(program).name or program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a run ended."""
+
+    exit: Exit
+    timed_out: bool
+    stdout: str
+    stderr: str
+
+
+def fill(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """An argv from a template.
+
+    Raises:
+        InvalidParameterError: a placeholder names nothing.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise InvalidParameterError(f"the argv template names {{{match[1]}}}, which the job does not have")
+        return str(values[match[1]])
+
+    return [_PLACEHOLDER.sub(value, argument) for argument in template]
+
+
+def standard_values(environ: Mapping[str, str]) -> dict[str, str]:
+    """`{python}` and `{approot}`: the application's folder is found from RoleRoot, never from a constant."""
+    root = environ.get("RoleRoot") or str(Path(__file__).parent.parent)
+    return {"python": sys.executable, "approot": os.path.join(root, "approot")}  # noqa: PTH118 - RoleRoot is text
+
+
+def allowed_environment(environ: Mapping[str, str], scratch: Path) -> dict[str, str]:
+    """What a console application may know: the role's facts, its declared variables, a few of the system's."""
+    declared = json.loads(environ.get("ROLEHOST_ROLE_VARIABLES") or "[]")
+    names = (*_SYSTEM_VARIABLES, *_ROLE_VARIABLES, *declared)
+    allowed = {name: environ[name] for name in names if name in environ}
+    return allowed | {name: str(scratch) for name in ("HOME", "TMPDIR", "TEMP", "TMP")}
+
+
+async def run_console_app(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    marker: str,
+    identity: ChildIdentity | None,
+    timeout: float,  # noqa: ASYNC109 - the tree is ended, not only the waiting
+    grace: float,
+    output: int,
+) -> Run:
+    """Run a program to its end, or to ours.
+
+    Args:
+        argv: the program and its arguments.
+        env: its environment, all of it.
+        cwd: its working directory.
+        marker: finds what it leaves behind.
+        identity: who it runs as.
+        timeout: seconds until the whole tree is asked to end.
+        grace: seconds from TERM to KILL.
+        output: bytes kept of each stream.
+
+    Raises:
+        ProgramNotFoundError: there is no such program.
+    """
+    child = await Child.spawn(
+        argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=output, die_with_us=True
+    )
+    timed_out = False
+    try:
+        async with asyncio.timeout(timeout):
+            ended = await child.wait()
+    except TimeoutError:
+        timed_out = True
+        ended = await child.stop(grace)
+    except BaseException:
+        await asyncio.shield(child.stop(grace))
+        raise
+    return Run(exit=ended, timed_out=timed_out, stdout=child.stdout.text(), stderr=child.stderr.text())

@@ -1,0 +1,128 @@
+"""A worker that runs an unmodified console application on each job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rolehost.errors import ProgramNotFoundError
+from rolehost.jobs.job import End, JobSpec
+from rolehost.processes import unprivileged_identity
+from rolehost.workers.console_app import (
+    ConsoleApp,
+    Run,
+    allowed_environment,
+    fill,
+    run_console_app,
+    standard_values,
+)
+from rolehost.workers.outcome import Outcome, fault_of, plain_suffix
+from rolehost.workers.queue_worker import QueueWorker
+from rolehost.workers.reasons import exited, shortened
+from rolehost.workers.scratch import Scratch
+from rolehost.workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from rolehost.workers.desk import Desk
+
+
+class ConsoleAppWorker(QueueWorker):
+    """A worker role around a console application: name its `kind` and its `app`, and that is all.
+
+    A run that exits with 0 and leaves a result is done. Any other exit is charged and tried again, except those that
+    `app.bad_input_exit_codes` names.
+    """
+
+    app: ClassVar[ConsoleApp]
+    _settings: WorkerSettings = WorkerSettings()
+    _deployment = "none"
+
+    def command(self, job: JobSpec) -> Sequence[str]:
+        """The argv template for a job; by default the application's own.
+
+        Args:
+            job: its `parameters` say what is asked for.
+        """
+        del job
+        return self.app.argv
+
+    def result_name(self, job: JobSpec) -> str:
+        """The name under which a person downloads the result; its extension is the target's, too."""
+        return job.source.name
+
+    def result_type(self, job: JobSpec) -> str:
+        """The result's media type."""
+        return job.source.type
+
+    async def prepare(self, desk: Desk, root: Path) -> None:
+        """Find out who the application runs as: nobody, where this host is root and the machine lets it."""
+        self._settings = desk.settings
+        self._deployment = self.role_environment.deployment_id
+        self.identity = await unprivileged_identity([standard_values(os.environ)["python"], "-c", ""], root)
+
+    async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
+        """Run the application, and judge how it ended."""
+        target = scratch.folder / f"target{plain_suffix(self.result_name(job))}"
+        # Ours come last: what a client submits must never say which program runs.
+        values = {name: str(value) for name, value in job.parameters.items()} | standard_values(os.environ)
+        values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
+        settings = self._settings
+        try:
+            run = await run_console_app(
+                fill(await asyncio.to_thread(self.command, job), values),
+                env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
+                cwd=scratch.folder,
+                marker=f"{self._deployment}/{scratch.folder.name}",
+                identity=self.identity,
+                timeout=self.app.timeout or settings.timeout,
+                grace=settings.kill_grace,
+                output=settings.output,
+            )
+        except ProgramNotFoundError as error:
+            return Outcome(end=End.APP_ERROR, detail=str(error))
+        return self._judge(job, run, scratch, target)
+
+    def _judge(self, job: JobSpec, run: Run, scratch: Scratch, target: Path) -> Outcome:
+        """An exit, and what it left, as an attempt's end."""
+        shown = _Shown(scratch, job.source.name)
+        code = -run.exit.signal if run.exit.signal else run.exit.code
+        stdout, stderr = shown.text(run.stdout), shown.text(run.stderr)
+
+        def outcome(end: End, detail: str) -> Outcome:
+            return Outcome(end=end, detail=shortened(detail), exit_code=code, stdout=stdout, stderr=stderr)
+
+        name = self.app.name
+        if run.timed_out:
+            return outcome(End.TIMEOUT, f"{name} was stopped: it ran longer than its timeout")
+        if run.exit.signal:
+            return outcome(End.KILLED, exited(name, None, run.exit.signal, stderr))
+        if run.exit.code in self.app.bad_input_exit_codes:
+            return outcome(End.BAD_INPUT, exited(name, run.exit.code, None, stderr))
+        if run.exit.code != 0:
+            return outcome(End.APP_ERROR, exited(name, run.exit.code, None, stderr))
+        if fault := fault_of(target):
+            return outcome(End.BAD_OUTPUT, f"{name} exited with code 0, but {fault}")
+        return Outcome(
+            end=End.OK,
+            exit_code=code,
+            stdout=stdout,
+            stderr=stderr,
+            result=target,
+            result_name=self.result_name(job),
+            result_type=self.result_type(job),
+        )
+
+
+class _Shown:
+    """Output as a person may see it: the scratch directory's paths are the file's own name again."""
+
+    def __init__(self, scratch: Scratch, name: str) -> None:
+        self._replace = ((str(scratch.source), name), (f"{scratch.folder}{os.sep}", ""), (str(scratch.folder), "."))
+
+    def text(self, text: str) -> str:
+        for path, shown in self._replace:
+            text = text.replace(path, shown)
+        return text

@@ -1,0 +1,160 @@
+"""The lease on a job's row, renewed while the attempt runs.
+
+No error ends it: only the row proves that a lease is lost (another token, terminal, gone). A refused message receipt
+means only that the wake-up is no longer ours. Trust ends a margin before the lease does, counted from the moment the
+last good renewal was *sent*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+from rolehost import clock
+from rolehost.errors import ReceiptMismatchError, StoreError, VersionMismatchError
+from rolehost.jobs.wake_up import WakeUp
+from rolehost.telemetry import emit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rolehost.jobs.table import Claim
+    from rolehost.stores import QueueMessage
+    from rolehost.workers.desk import Desk
+
+# The first mark in the message lets a killed worker's job be claimed after one lease instead of two. Short jobs never
+# pay for it.
+FIRST_MARK = 0.5
+
+
+class LeaseEnd(Enum):
+    """Why the right to write about a job is over."""
+
+    LOST = "lost"
+    """The row proves it: write nothing more."""
+    EXPIRED = "expired"
+    """No renewal succeeded before the margin: write only the attempt's own end."""
+
+
+class LeaseKeeper:
+    """Renews a claim in the background, from `async with` to `stop`.
+
+    Args:
+        desk: the worker's stores and settings.
+        claim: the claim to keep.
+        message: the message that woke us; `message` becomes None once it is no longer ours.
+    """
+
+    def __init__(self, desk: Desk, claim: Claim, message: QueueMessage) -> None:
+        self._desk = desk
+        self.claim = claim
+        self.message: QueueMessage | None = message
+        self.ended: LeaseEnd | None = None
+        self._over = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._failures = 0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep(), name=f"lease of {self.claim.spec.id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def over(self) -> LeaseEnd:
+        """Wait until the lease is lost or expired."""
+        await self._over.wait()
+        return self.ended or LeaseEnd.EXPIRED
+
+    async def stop(self) -> Claim:
+        """Renew no more; a renewal that is on its way is awaited, so that the claim's version is the latest."""
+        self._closing.set()
+        await asyncio.wait([self._task], timeout=self._desk.settings.margin)
+        return self.claim
+
+    @property
+    def lost(self) -> bool:
+        """Whether the row proved that the lease is somebody else's: nothing more may be written."""
+        return self.ended is LeaseEnd.LOST
+
+    @property
+    def _trusted_until(self) -> float:
+        return self.claim.sent + self._desk.settings.lease - self._desk.settings.margin
+
+    async def _keep(self) -> None:
+        """Mark, then renew, until stopped, lost or expired."""
+        if not await self._pause(min(FIRST_MARK, self._desk.settings.renew_after / 2)):
+            return
+        if self._desk.queue.capabilities.rewrites_body and self._desk.queue.capabilities.waits:
+            await self._try(self._renew_message)
+        while await self._pause(self._next_renewal() - clock.monotonic()):
+            await self._try(self._renew)
+            if self.ended is None and clock.monotonic() >= self._trusted_until:
+                self.ended = LeaseEnd.EXPIRED
+            if self.ended is not None:
+                emit("lease.lost", job=self.claim.spec.id, attempt=self.claim.attempt.number, how=self.ended.value)
+                self._over.set()
+                return
+
+    def _next_renewal(self) -> float:
+        """A third of the lease after the last good one was sent; half as long after each failure in a row."""
+        if not self._failures:
+            return self.claim.sent + self._desk.settings.renew_after
+        soon = clock.monotonic() + self._desk.settings.renew_after * 0.5**self._failures
+        return min(max(soon, clock.monotonic() + self._desk.settings.lease / 60), self._trusted_until)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait; False if the keeper was stopped meanwhile."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), max(0.0, seconds))
+        return not self._closing.is_set()
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Make a step, no longer than the lease is trusted; whatever the stores do, the next renewal follows."""
+        try:
+            async with asyncio.timeout(max(0.01, self._trusted_until - clock.monotonic())):
+                await step()
+        except (StoreError, TimeoutError) as error:
+            self._failures += 1
+            emit("store.unavailable", what="lease renewal", job=self.claim.spec.id, why=str(error) or "no answer")
+
+    async def _renew(self) -> None:
+        """One renewal of the row, then of the message."""
+        try:
+            self.claim = await self._desk.jobs.renew(self.claim, lease=self._desk.settings.lease)
+        except VersionMismatchError:
+            await self._read_row()
+            return
+        except StoreError:
+            await self._read_row()
+            raise
+        self._failures = 0
+        emit("lease.renewed", job=self.claim.spec.id, attempt=self.claim.attempt.number)
+        await self._renew_message()
+
+    async def _read_row(self) -> None:
+        """A write was refused, or got no answer: the row tells whose it is."""
+        job = await self._desk.jobs.read(self.claim.spec.id)
+        if job is None or job.token != self.claim.token:
+            self.ended = LeaseEnd.LOST
+        else:
+            self.claim = replace(self.claim, version=job.version)
+
+    async def _renew_message(self) -> None:
+        """Hide the message for a lease more, with the row's version as `seen`."""
+        if self.message is None:
+            return
+        seen = WakeUp(job=self.claim.spec.id, spec=self.claim.spec, seen=self.claim.version)
+        body = seen.encode() if self._desk.queue.capabilities.rewrites_body else None
+        try:
+            self.message = await self._desk.queue.renew(self.message, hide=self._desk.settings.lease, body=body)
+        except ReceiptMismatchError:
+            self.message = None

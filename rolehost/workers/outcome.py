@@ -1,0 +1,49 @@
+"""What became of one attempt: the value that runs through the pipeline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from rolehost.jobs.job import End
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, and what it left.
+
+    Args:
+        end: how it ended; `End.OK` needs a `result`.
+        detail: why, for a person; paths of the scratch directory are none of theirs.
+        exit_code: of the console application; negative for a signal.
+        stdout: what it printed, capped, head and tail.
+        stderr: the same.
+        result: the file that it made, in the scratch directory.
+        result_name: the name under which a person downloads it.
+        result_type: its media type.
+    """
+
+    end: End
+    detail: str = ""
+    exit_code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    result: Path | None = None
+    result_name: str = ""
+    result_type: str = "application/octet-stream"
+
+
+def fault_of(result: Path | None) -> str:
+    """What is wrong with a result, in words; empty if nothing is."""
+    if result is None or not (result.exists() or result.is_symlink()):
+        return "left no result"
+    if result.is_symlink() or not result.is_file():
+        return "its result is no regular file"
+    return "" if result.stat().st_size else "its result is empty"
+
+
+def plain_suffix(name: str) -> str:
+    """The suffix of a name, if it is one that fits every file system and every store; else none."""
+    suffix = PurePath(name).suffix
+    return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", suffix) else ""

@@ -1,0 +1,135 @@
+"""Step 3: one message from end to end: begin, run, complete."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolehost.errors import NotFoundError, StoreError, StoreFullError, StoreUnavailableError
+from rolehost.jobs.job import End, JobSpec
+from rolehost.telemetry import emit
+from rolehost.workers.claiming import begin
+from rolehost.workers.completion import complete
+from rolehost.workers.lease import LeaseKeeper
+from rolehost.workers.outcome import Outcome, fault_of
+from rolehost.workers.reasons import shortened
+from rolehost.workers.scratch import Scratch, hand_over, make, scratch
+
+if TYPE_CHECKING:
+    from rolehost.processes import ChildIdentity
+    from rolehost.stores import QueueMessage
+    from rolehost.workers.desk import Desk
+
+Attempt = Callable[[JobSpec, Scratch], Awaitable[Outcome]]
+
+
+async def process_message(
+    desk: Desk,
+    message: QueueMessage,
+    attempt: Attempt,
+    *,
+    root: Path,
+    identity: ChildIdentity | None = None,
+    ran: Callable[[], None] = lambda: None,
+) -> None:
+    """Do what a message asks for.
+
+    Args:
+        desk: the worker's stores and settings.
+        message: as received, hidden for a lease.
+        attempt: runs the job in its scratch directory.
+        root: where scratch directories are made.
+        identity: who console applications run as.
+        ran: called when the run is over and the slot is free: uploading needs none.
+    """
+    try:
+        claim = await begin(desk, message)
+    except StoreUnavailableError as error:
+        emit("store.unavailable", what="claim", message=message.id, why=str(error))
+        return
+    if claim is None:
+        return
+    async with scratch(root, claim) as place, LeaseKeeper(desk, claim, message) as lease:
+        outcome = await _run(desk, lease, _download_and_run(desk, claim.spec, attempt, place, identity))
+        ran()
+        await complete(desk, lease, outcome)
+
+
+async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Outcome]) -> Outcome:
+    """Download and run, as long as the lease holds and nobody drains."""
+    work = asyncio.create_task(running)
+    over = asyncio.create_task(lease.over())
+    drained = asyncio.create_task(desk.interrupt.wait())
+    try:
+        await asyncio.wait({work, over, drained}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        work.cancel()
+        interrupted = await _interrupted(work)
+        if over.done():
+            return Outcome(end=End.LEASE_LOST, detail=f"the lease was {over.result().value}")
+        return interrupted
+    finally:
+        for task in (work, over, drained):
+            task.cancel()
+        await asyncio.gather(work, over, drained, return_exceptions=True)
+
+
+async def _interrupted(work: asyncio.Task[Outcome]) -> Outcome:
+    """What a cancelled run left; a run that ended well in the last moment counts."""
+    drained = Outcome(end=End.DRAINED, detail="the worker was asked to stop")
+    with suppress(asyncio.CancelledError):
+        outcome = await work
+        return outcome if outcome.end in {End.OK, End.BAD_INPUT} else drained
+    return drained
+
+
+async def _download_and_run(
+    desk: Desk, spec: JobSpec, attempt: Attempt, place: Scratch, identity: ChildIdentity | None
+) -> Outcome:
+    """The asset, then the console application; an error of ours is an end of its own, never the application's."""
+    return await _download(desk, spec, place, identity) or await _judged(attempt, spec, place)
+
+
+async def _download(desk: Desk, spec: JobSpec, place: Scratch, identity: ChildIdentity | None) -> Outcome | None:
+    """Make the scratch directory with the asset in it; an outcome if that is not to be."""
+    try:
+        make(place, identity)
+        await desk.stores.blobs.download(spec.source.blob, place.source)
+        hand_over(place.source, identity)
+    except NotFoundError:
+        return Outcome(end=End.BAD_INPUT, detail="the input is not in the store any more")
+    except StoreFullError as error:
+        return Outcome(end=End.DISK_FULL, detail=str(error))
+    except StoreError as error:
+        return Outcome(end=End.STORE_ERROR, detail=str(error))
+    except OSError as error:
+        return _of_os_error(error)
+    return None
+
+
+async def _judged(attempt: Attempt, spec: JobSpec, place: Scratch) -> Outcome:
+    """Run the attempt, and hold it to its contract."""
+    try:
+        outcome = await attempt(spec, place)
+    except OSError as error:
+        return _of_os_error(error)
+    except Exception as error:  # noqa: BLE001 - a template or a hook of the worker's: charged, so that it ends
+        return Outcome(end=End.APP_ERROR, detail=shortened(f"{type(error).__name__}: {error}"))
+    if outcome.end is End.OK and (fault := fault_of(outcome.result)):
+        return replace(outcome, end=End.BAD_OUTPUT, detail=f"the worker was done, but {fault}")
+    return outcome
+
+
+def _of_os_error(error: OSError) -> Outcome:
+    return Outcome(end=End.DISK_FULL if is_disk_full(error) else End.STORE_ERROR, detail=shortened(str(error)))
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error says that no space is left."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

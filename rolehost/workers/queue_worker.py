@@ -1,0 +1,186 @@
+"""Step 2: a role that works on a queue: it fills its slots, waits, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rolehost import clock
+from rolehost.entrypoint import ServedRole
+from rolehost.errors import StoreError
+from rolehost.jobs.job import End, JobSpec
+from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.table import TABLE, JobTable
+from rolehost.stores.connect import connect
+from rolehost.telemetry import emit
+from rolehost.workers.claiming import settled
+from rolehost.workers.desk import Desk
+from rolehost.workers.outcome import Outcome
+from rolehost.workers.polling import IdleDelay
+from rolehost.workers.processing import is_disk_full, process_message
+from rolehost.workers.reasons import shortened
+from rolehost.workers.scratch import Scratch, scratch_root
+from rolehost.workers.settings import WorkerSettings
+from rolehost.workers.slots import Slots
+from rolehost.workers.user_code import call_user_code
+
+if TYPE_CHECKING:
+    from rolehost.processes import ChildIdentity
+    from rolehost.stores import QueueMessage
+
+LOOK_EVERY = 5.0
+MOST_UPLOADS = 4
+"""Results on their way for each slot: a store that takes them slowly holds up the slots, not only the leases."""
+
+
+class BadInputError(Exception):
+    """Raise it in `process` when the input is at fault, so that no retry helps: the job fails with this reason."""
+
+
+class QueueWorker(ServedRole):
+    """A worker role for one kind of job.
+
+    Subclass it, name the `kind`, and write `process`: everything around it (the lease, scratch, results, retries, the
+    poison queue) is done. For a command-line program derive from `ConsoleAppWorker` instead.
+    """
+
+    kind: ClassVar[str] = ""
+    identity: ChildIdentity | None = None
+
+    def process(self, job: JobSpec, scratch: Scratch) -> Path | Outcome | Awaitable[Path | Outcome]:
+        """Do the job; a plain function or a coroutine function.
+
+        Args:
+            job: its `id`, `kind`, `parameters` and `source`.
+            scratch: its own directory; the asset is at `scratch.source`, and `scratch.folder` takes what you write.
+
+        Returns:
+            The result, a file in the scratch directory.
+
+        Raises:
+            BadInputError: the input is at fault; any other exception is charged, and tried again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    async def prepare(self, desk: Desk, root: Path) -> None:
+        """Called once, before the first message, on the infrastructure loop: for what ships."""
+
+    async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
+        """Run the user's `process` off the infrastructure loop, and judge what it did."""
+        try:
+            made = await call_user_code(self.process, job, scratch)
+        except BadInputError as error:
+            return Outcome(end=End.BAD_INPUT, detail=shortened(str(error)))
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            return Outcome(end=End.APP_ERROR, detail=shortened(f"{type(error).__name__}: {error}"))
+        if isinstance(made, Outcome):
+            return made
+        return Outcome(end=End.OK, result=Path(made), result_name=Path(made).name)
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Work until stopped; then drain."""
+        settings = WorkerSettings.of(self.role_environment, os.environ)
+        async with connect(os.environ) as stores:
+            desk = Desk(
+                stores=stores,
+                jobs=JobTable(stores.table(TABLE)),
+                queue=stores.queue(kind_named(self.kind).queue),
+                settings=settings,
+                instance=self.role_environment.current_role_instance.id,
+            )
+            root = scratch_root(self.role_environment)
+            await self.prepare(desk, root)
+            emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
+            await _Loop(self, desk, root).work(stopping)
+
+
+class _Loop:
+    """Receives for free slots, and a few messages ahead; runs each message as a task."""
+
+    def __init__(self, worker: QueueWorker, desk: Desk, root: Path) -> None:
+        self._worker = worker
+        self._desk = desk
+        self._root = root
+        self._slots = Slots(desk.settings.slots, lease=desk.settings.lease)
+        self._idle = IdleDelay()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def work(self, stopping: asyncio.Event) -> None:
+        feeding = asyncio.create_task(self._feed())
+        stopped = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({feeding, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                feeding.result()  # it ends by an error only
+        finally:
+            stopped.cancel()
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            await self._drain()
+
+    async def _feed(self) -> None:
+        """Start a task for each message, as slots become free."""
+        while True:
+            await self._slots.wait_for_free()
+            while len(self._tasks) >= self._desk.settings.slots * (1 + MOST_UPLOADS):
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            message = self._slots.next_message() or await self._receive()
+            if message is not None:
+                self._start(message)
+
+    async def _receive(self) -> QueueMessage | None:
+        """One message to start now; what came with it waits in line."""
+        queue = self._desk.queue
+        count = min(self._slots.wanted(), queue.limits.receives_per_call)
+        try:
+            messages = await queue.receive(count, hide=self._desk.settings.lease, wait=LOOK_EVERY)
+        except StoreError as error:
+            emit("store.unavailable", what="receive", why=str(error))
+            await clock.sleep(self._idle.after_error())
+            return None
+        if not messages:
+            if not queue.capabilities.waits:
+                await clock.sleep(self._idle.after_nothing())
+            return None
+        self._idle.reset()
+        first, *more = messages
+        self._slots.line_up(more)
+        return first
+
+    def _start(self, message: QueueMessage) -> None:
+        ran = self._slots.take()
+        task = asyncio.create_task(self._process(message, ran), name=f"message {message.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _process(self, message: QueueMessage, ran: Slots.Giver) -> None:
+        worker = self._worker
+        try:
+            await process_message(
+                self._desk, message, worker.attempt, root=self._root, identity=worker.identity, ran=ran
+            )
+        except StoreError as error:
+            emit("store.unavailable", what="attempt", message=message.id, why=str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one attempt, not the neighbours
+            emit("attempt.crashed", message=message.id, why=repr(error))
+        finally:
+            ran()
+
+    async def _drain(self) -> None:
+        """Give back what waits in line; let what fits finish, then interrupt the rest."""
+        settings = self._desk.settings
+        end = min(clock.monotonic() + settings.drain, self._worker.stop_deadline or math.inf)
+        emit("worker.draining", running=len(self._tasks))
+        await asyncio.gather(*(settled(self._desk.queue.release(message)) for message in self._slots.rest()))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(0.0, end - clock.monotonic() - settings.kill_grace - 1))
+        self._desk.interrupt.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        emit("worker.drained")

@@ -1,0 +1,107 @@
+"""A private directory for one attempt, in a local resource of the role; gone when the attempt is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rolehost.errors import RoleEnvironmentError
+from rolehost.jobs.sniffing import EXTENSIONS
+from rolehost.telemetry import emit
+
+if TYPE_CHECKING:
+    from rolehost.environment import RoleEnvironment
+    from rolehost.jobs.table import Claim
+    from rolehost.processes import ChildIdentity
+
+RESOURCE = "Scratch"
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """An attempt's own directory.
+
+    Args:
+        folder: absolute; all that is in it goes away with the attempt.
+        source: where the asset was downloaded to.
+    """
+
+    folder: Path
+    source: Path
+
+
+def scratch_root(role_environment: RoleEnvironment) -> Path:
+    """The local resource `Scratch` of the role, or its temporary directory where none is declared."""
+    try:
+        return Path(role_environment.get_local_resource(RESOURCE).root_path)
+    except RoleEnvironmentError:
+        return Path(tempfile.gettempdir())
+
+
+@asynccontextmanager
+async def scratch(root: Path, claim: Claim) -> AsyncIterator[Scratch]:
+    """Name a directory that is still to be made, and remove it whatever happens.
+
+    Args:
+        root: the local resource.
+        claim: names the directory: job, attempt and token, so that no two attempts ever share one.
+    """
+    folder = root / f"{claim.spec.id}-{claim.attempt.number}-{claim.token}"
+    extension = EXTENSIONS.get(claim.spec.source.type)
+    made = Scratch(folder, folder / (f"source.{extension}" if extension else "source"))
+    try:
+        yield made
+    finally:
+        await asyncio.shield(asyncio.to_thread(_remove, folder))
+
+
+def make(place: Scratch, identity: ChildIdentity | None) -> None:
+    """Make the directory, for the user that the console application runs as.
+
+    Raises:
+        OSError: the disk is full, or the local resource is gone.
+    """
+    place.folder.mkdir(mode=0o700)
+    hand_over(place.folder, identity)
+
+
+def hand_over(path: Path, identity: ChildIdentity | None) -> None:
+    """Give a file of ours to the user that the console application runs as."""
+    if identity is not None and identity.uid is not None:
+        os.chown(path, identity.uid, identity.gid if identity.gid is not None else -1)
+
+
+def _remove(folder: Path) -> None:
+    """Also what a console application made unreadable, and what appears in the last moment."""
+    error: OSError | None = None
+    for _ in range(TRIES):
+        if not folder.exists():
+            return
+        try:
+            shutil.rmtree(folder)
+        except OSError as problem:
+            error = problem
+            _make_accessible(folder)
+    if folder.exists():
+        emit("scratch.kept", folder=str(folder), why=str(error))
+
+
+def _make_accessible(folder: Path) -> None:
+    for place in _folders(folder):
+        with suppress(OSError):
+            place.chmod(0o700)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The folder and all below it, each before what is in it; links are not followed."""
+    yield folder
+    for parent, names, _ in os.walk(folder):
+        yield from (path for name in names if not (path := Path(parent, name)).is_symlink())
