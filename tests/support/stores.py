@@ -1,0 +1,94 @@
+"""The engines that the conformance suites hold to the contracts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rolehost.stores import Queue, QueueMessage, Stores
+from rolehost.stores.connect import connect
+from rolehost.testing import Faults, FaultyStores
+
+PROCESS = Path(__file__).parent.parent / "conformance" / "store_process.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine under test.
+
+    Args:
+        name: the test's parameter.
+        environ: what `connect` needs, given a directory of the test's own.
+        wrap: what is put around the stores.
+    """
+
+    name: str
+    environ: Callable[[Path], Mapping[str, str]]
+    wrap: Callable[[Stores], Stores] = lambda stores: stores
+
+    @asynccontextmanager
+    async def open(self, directory: Path) -> AsyncIterator[Stores]:
+        """The stores; opened again with the same directory they hold the same data."""
+        async with connect(self.environ(directory)) as stores:
+            yield self.wrap(stores)
+
+
+def _embedded(directory: Path) -> Mapping[str, str]:
+    return {"ROLEHOST_STORAGE": "embedded", "ROLEHOST_DATA": str(directory / "data")}
+
+
+# An engine more is a line more.
+ENGINES: Sequence[Engine] = (
+    Engine("embedded", _embedded),
+    Engine("embedded-faulty", _embedded, lambda stores: FaultyStores(stores, Faults())),
+)
+
+
+def unused(kind: str) -> str:
+    """A name that no other test uses: some engines are shared by all tests."""
+    return f"{kind}{secrets.token_hex(6)}"
+
+
+async def receive(queue: Queue, count: int = 1, *, hide: float = 30.0, within: float = 10.0) -> Sequence[QueueMessage]:
+    """Receive, by waiting or by polling as the engine is able to; fails when nothing comes in time."""
+    deadline = time.monotonic() + within
+    while True:
+        left = max(deadline - time.monotonic(), 0)
+        messages = await queue.receive(count, hide=hide, wait=left if queue.capabilities.waits else 0)
+        if messages:
+            return messages
+        assert left, "no message came"
+        await asyncio.sleep(0.05)
+
+
+async def until(condition: Callable[[], bool], within: float = 10.0) -> None:
+    """Wait for what no event tells of."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def process(environ: Mapping[str, str], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process that uses the same stores: see `conformance/store_process.py`."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROCESS),
+        *arguments,
+        env={**environ, "PYTHONPATH": ":".join(sys.path)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
