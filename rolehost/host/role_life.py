@@ -1,0 +1,148 @@
+"""One life of a role, seen from its own process: load, start, run, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from rolehost import clock
+from rolehost.entrypoint import RoleEntryPoint, ServedRole, load_entry_point
+from rolehost.environment import RoleEnvironmentStopping, role_environment
+from rolehost.errors import EntryPointError
+from rolehost.host.channel_client import RuntimeClient
+from rolehost.host.user_code import UserCode
+from rolehost.host.wire import BUSY, RECYCLE, STARTED, STOPPED, GoalState
+from rolehost.telemetry import emit
+
+# How the process ends, for the bootstrapper and for people; an orderly end is 0.
+FAILED = 1
+START_REFUSED = 3
+HOST_GONE = 4
+NOT_LOADED = 78
+
+
+class RoleLife:
+    """Drives a role as parity with the original asks: no `stopping` and no `on_stop` where something raised.
+
+    Args:
+        client: the channel to the host.
+        goal: its first goal.
+    """
+
+    def __init__(self, client: RuntimeClient, goal: GoalState) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._user = UserCode()
+        self._role: RoleEntryPoint | None = None
+        self._work: asyncio.Future[Any] | None = None
+        self._told_to_stop = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._deadline: float | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._note(goal)
+
+    def request_recycle(self) -> None:
+        """Have the host stop and start this instance; from any thread."""
+        self._loop.call_soon_threadsafe(self._recycle, "it was asked for")
+
+    async def run(self, entry_point: str, search_path: Path | None) -> int:
+        """Live; the answer is the process's exit code.
+
+        Args:
+            entry_point: `module:Class`.
+            search_path: where the role's own modules are.
+        """
+        self._keep(self._client.heartbeat())
+        goals = self._keep(self._follow_goals())
+        life = self._keep(self._live(entry_point, search_path))
+        await asyncio.wait([goals, life], return_when=asyncio.FIRST_COMPLETED)
+        if not life.done():
+            return HOST_GONE
+        error = life.exception()
+        return _explain(error) if error else life.result()
+
+    async def _live(self, entry_point: str, search_path: Path | None) -> int:
+        await self._client.report(BUSY, "The role is being loaded.")
+        role_class = await self._user.call(load_entry_point, entry_point, search_path)
+        role = self._role = await self._user.call(role_class)
+        await self._client.report(BUSY, "The role is starting.")
+        started = await self._user.call(role.on_start)
+        if started is not None and not started:  # a forgotten `return True` is no refusal
+            emit("role.start_refused")
+            return START_REFUSED
+        if not self._told_to_stop.is_set():
+            await self._client.report(STARTED)
+            await self._run(role)
+        await self._stop(role)
+        return 0
+
+    async def _run(self, role: RoleEntryPoint) -> None:
+        if isinstance(role, ServedRole):
+            self._work = self._keep(role.serve(self._stopping))
+        else:
+            self._work = self._user.call(role.run)
+        told = self._keep(self._told_to_stop.wait())
+        await asyncio.wait([self._work, told], return_when=asyncio.FIRST_COMPLETED)
+        if self._work.done():
+            self._work.result()
+            if not self._told_to_stop.is_set():
+                self._recycle("its run returned")
+                await told
+
+    async def _stop(self, role: RoleEntryPoint) -> None:
+        if isinstance(role, ServedRole):
+            role.stop_deadline = self._deadline
+        await self._user.call(role_environment.stopping.fire, RoleEnvironmentStopping())
+        self._stopping.set()
+        if self._work is not None and isinstance(role, ServedRole):
+            await self._work
+        elif self._work is not None:
+            # `run` goes on while `on_stop` is called; that it fails now, with its things being put away, is no crash.
+            self._work.add_done_callback(_print_failure)
+        await self._user.call(role.on_stop)
+        await self._client.report(STOPPED)
+
+    def _recycle(self, reason: str) -> None:
+        emit("role.recycle_requested", reason=reason)
+        self._keep(self._client.report(RECYCLE, f"The role recycles: {reason}."))
+
+    async def _follow_goals(self) -> None:
+        while goal := await self._client.next_goal():
+            self._note(goal)
+
+    def _note(self, goal: GoalState) -> None:
+        if goal.expected != STOPPED:
+            return
+        self._deadline = None if goal.seconds is None else clock.monotonic() + goal.seconds
+        if isinstance(self._role, ServedRole):
+            self._role.stop_deadline = self._deadline
+        self._told_to_stop.set()
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the loop alone would let it be collected
+        return task
+
+
+def variable(name: str) -> str:
+    """One of the variables that the host sets; the original wrote their names in mixed case."""
+    return os.environ.get(name, "")
+
+
+def _explain(error: BaseException) -> int:
+    if not isinstance(error, EntryPointError):
+        sys.excepthook(type(error), error, error.__traceback__)
+        return FAILED
+    if error.__cause__ is not None:
+        sys.excepthook(type(error.__cause__), error.__cause__, error.__cause__.__traceback__)
+    sys.stderr.write(f"rolehost: {variable('RoleInstanceID')}: the role can't be loaded: {error}\n")
+    return NOT_LOADED
+
+
+def _print_failure(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        sys.excepthook(type(error), error, error.__traceback__)

@@ -1,0 +1,88 @@
+"""Collecting what is wrong with a definition, with the line where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+Keys = tuple[str, ...]
+
+_HEADER = re.compile(r"^\s*\[\[?(?P<keys>[^\[\]]+)\]\]?\s*(#.*)?$")
+_ENTRY = re.compile(r"^\s*(?P<keys>(?:[A-Za-z0-9_.\- ]|\"[^\"]*\"|'[^']*')+?)\s*=")
+_KEY = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        code: short and stable, for looking it up.
+        sentence: what a person should read.
+        file: the definition's path, or the environment variable's name.
+        line: from 1; 0 where it isn't known.
+    """
+
+    code: str
+    sentence: str
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.code}: {self.sentence}"
+
+
+@dataclass(slots=True)
+class Problems:
+    """Every problem of one file, in the order found."""
+
+    file: str
+    text: str = ""
+    found: list[Problem] = field(default_factory=list)
+    _lines: dict[Keys, int] | None = None
+
+    def add(self, code: str, keys: Keys, sentence: str) -> None:
+        """Note a problem with the value at `keys`."""
+        self.found.append(Problem(code, sentence, self.file, self.line_of(keys)))
+
+    def add_at(self, code: str, line: int, sentence: str) -> None:
+        """Note a problem at a line."""
+        self.found.append(Problem(code, sentence, self.file, line))
+
+    def line_of(self, keys: Keys) -> int:
+        """The line of this key, or of the nearest table around it."""
+        if self._lines is None:
+            self._lines = dict(_locate(self.text))
+        for length in range(len(keys), 0, -1):
+            if line := self._lines.get(keys[:length]):
+                return line
+            # A table that only tables inside it are written of.
+            inside = [line for found, line in self._lines.items() if found[:length] == keys[:length]]
+            if inside:
+                return min(inside)
+        return 0
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "instances"?`, or nothing when no known word is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong: it costs start-up time
+
+    by_folded = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return f'; did you mean "{by_folded[near[0]]}"?' if near else ""
+
+
+def _locate(text: str) -> Iterator[tuple[Keys, int]]:
+    table: Keys = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _split(header["keys"])
+            yield table, number
+        elif entry := _ENTRY.match(line):
+            yield table + _split(entry["keys"]), number
+
+
+def _split(keys: str) -> Keys:
+    return tuple(next(part for part in parts if part or part == parts[-1]) for parts in _KEY.findall(keys))
