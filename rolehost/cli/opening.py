@@ -1,0 +1,72 @@
+"""Opening the stores that a command works on, and whether a service runs on them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rolehost.errors import RoleHostError
+from rolehost.stores import Stores
+
+_LOCK = "up.lock"
+
+
+def embedded() -> bool:
+    """Whether the stores are in the data directory."""
+    return os.environ.get("ROLEHOST_STORAGE", "embedded") in {"", "embedded"}
+
+
+@asynccontextmanager
+async def opened(data: Path, *, make: bool = False) -> AsyncIterator[Stores]:
+    """The stores of a data directory, or those that the environment names.
+
+    Args:
+        data: the data directory.
+        make: make the directory if it isn't there; else that is an error.
+
+    Raises:
+        RoleHostError: there is no data directory, or it can't be used.
+    """
+    from rolehost.stores.connect import connect  # noqa: PLC0415 - heavy, and `--help` needs none of it
+
+    root = _root(data, make=make)
+    async with connect({**os.environ, "ROLEHOST_DATA": str(root)}) as stores:
+        yield stores
+
+
+def _root(data: Path, *, make: bool) -> Path:
+    from rolehost.host.paths import DataDirectory  # noqa: PLC0415 - heavy, and `--help` needs none of it
+
+    if not embedded():
+        return data.absolute()
+    if make:
+        return DataDirectory.at(data).root
+    if not data.is_dir():
+        raise RoleHostError(
+            f"there is no data directory {data}: name the service's with --data, or start one with `rolehost up`"
+        )
+    if not (data / "store.db").exists():
+        raise RoleHostError(f"{data} holds no jobs: no service has used it as its data directory yet")
+    return data.absolute()
+
+
+def service_runs(data: Path) -> bool:
+    """Whether somebody holds the lock of the data directory; True where nobody can know."""
+    if not embedded():
+        return True
+    try:
+        descriptor = os.open(data / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
