@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -48,16 +49,17 @@ def configure_logging(*, verbose: bool = False, **context: str) -> Callable[[], 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one write: processes share stderr,
     )
     log = structlog.get_logger().bind(**context)
 
     def write(event: str, facts: dict[str, Any]) -> None:
-        if event in _WARNINGS:
-            log.warning(event, **facts)
-        elif event.endswith((".renewed", ".polled", ".trace")):
-            log.debug(event, **facts)
-        else:
-            log.info(event, **facts)
+        with suppress(OSError):  # whoever read our stderr is gone: no reason to stop working
+            if event in _WARNINGS:
+                log.warning(event, **facts)
+            elif event.endswith((".renewed", ".polled", ".trace")):
+                log.debug(event, **facts)
+            else:
+                log.info(event, **facts)
 
     return subscribe(write)

@@ -38,7 +38,7 @@ class ConsoleAppWorker(QueueWorker):
 
     app: ClassVar[ConsoleApp]
     _settings: WorkerSettings = WorkerSettings()
-    _deployment = "none"
+    _marker = ""
 
     def command(self, job: JobSpec) -> Sequence[str]:
         """The argv template for a job; by default the application's own.
@@ -60,8 +60,13 @@ class ConsoleAppWorker(QueueWorker):
     async def prepare(self, desk: Desk, root: Path) -> None:
         """Find out who the application runs as: nobody, where this host is root and the machine lets it."""
         self._settings = desk.settings
-        self._deployment = self.role_environment.deployment_id
-        self.identity = await unprivileged_identity([standard_values(os.environ)["python"], "-c", ""], root)
+        own = self.role_environment
+        self._marker = f"{own.deployment_id}/{own.current_role_instance.id}/"
+        values = standard_values(os.environ)
+        # Whoever it runs as has to reach the interpreter, the application and the scratch directories, by their paths.
+        reaches = "import os, sys; [os.stat(os.path.join(path, '.')) for path in sys.argv[1:]]"
+        probe = [values["python"], "-c", reaches, values["approot"], str(root)]
+        self.identity = await unprivileged_identity(probe, Path("/"))
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the application, and judge how it ended."""
@@ -75,7 +80,7 @@ class ConsoleAppWorker(QueueWorker):
                 fill(await asyncio.to_thread(self.command, job), values),
                 env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
                 cwd=scratch.folder,
-                marker=f"{self._deployment}/{scratch.folder.name}",
+                marker=f"{self._marker}{scratch.folder.name}",
                 identity=self.identity,
                 timeout=self.app.timeout or settings.timeout,
                 grace=settings.kill_grace,
@@ -120,7 +125,10 @@ class _Shown:
     """Output as a person may see it: the scratch directory's paths are the file's own name again."""
 
     def __init__(self, scratch: Scratch, name: str) -> None:
-        self._replace = ((str(scratch.source), name), (f"{scratch.folder}{os.sep}", ""), (str(scratch.folder), "."))
+        folder, source = str(scratch.folder), scratch.source
+        self._replace = [(str(source), name), (folder + os.sep, ""), (folder, ".")]
+        if source.suffix:  # else its name is a word that means other things too
+            self._replace.append((source.name, name))
 
     def text(self, text: str) -> str:
         for path, shown in self._replace:

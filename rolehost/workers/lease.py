@@ -94,9 +94,9 @@ class LeaseKeeper:
         if not await self._pause(min(FIRST_MARK, self._desk.settings.renew_after / 2)):
             return
         if self._desk.queue.capabilities.rewrites_body and self._desk.queue.capabilities.waits:
-            await self._try(self._renew_message)
+            await self._try(self._renew_message, self._desk.settings.renew_after)
         while await self._pause(self._next_renewal() - clock.monotonic()):
-            await self._try(self._renew)
+            await self._try(self._renew, self._trusted_until - clock.monotonic())
             if self.ended is None and clock.monotonic() >= self._trusted_until:
                 self.ended = LeaseEnd.EXPIRED
             if self.ended is not None:
@@ -117,10 +117,10 @@ class LeaseKeeper:
             await asyncio.wait_for(self._closing.wait(), max(0.0, seconds))
         return not self._closing.is_set()
 
-    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Make a step, no longer than the lease is trusted; whatever the stores do, the next renewal follows."""
+    async def _try(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Make a step, and take no longer; whatever the stores do, the next renewal follows."""
         try:
-            async with asyncio.timeout(max(0.01, self._trusted_until - clock.monotonic())):
+            async with asyncio.timeout(max(0.01, seconds)):
                 await step()
         except (StoreError, TimeoutError) as error:
             self._failures += 1
