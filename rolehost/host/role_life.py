@@ -14,9 +14,9 @@ from rolehost.entrypoint import RoleEntryPoint, ServedRole, load_entry_point
 from rolehost.environment import RoleEnvironmentStopping, role_environment
 from rolehost.errors import EntryPointError
 from rolehost.host.channel_client import RuntimeClient
-from rolehost.host.user_code import UserCode
 from rolehost.host.wire import BUSY, RECYCLE, STARTED, STOPPED, GoalState
 from rolehost.telemetry import emit
+from rolehost.user_code import UserCode
 
 # How the process ends, for the bootstrapper and for people; an orderly end is 0.
 FAILED = 1

@@ -76,4 +76,5 @@ async def _refusal(argv: Sequence[str], cwd: Path, identity: ChildIdentity) -> s
         await child.stop(grace=0)
     if end.code == 0:
         return None
-    return end.exec_error or child.stderr.text(500).strip() or f"it ended with {end.code or end.signal}"
+    said = child.stderr.text(500).strip().splitlines()
+    return end.exec_error or (said[-1] if said else f"it ended with {end.code or end.signal}")

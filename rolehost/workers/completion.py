@@ -163,7 +163,13 @@ async def _again(desk: Desk, lease: LeaseKeeper, attempt: Attempt) -> None:
 
     if not await _write(desk, lease, attempt, JobState.QUEUED, write):
         return
-    emit("attempt.failed", job=lease.claim.spec.id, attempt=attempt.number, end=attempt.end, why=attempt.detail)
+    emit(
+        "attempt.failed" if attempt.end and attempt.end.charged_to else "attempt.put_back",
+        job=lease.claim.spec.id,
+        attempt=attempt.number,
+        end=attempt.end,
+        why=attempt.detail,
+    )
     claim, message = lease.claim, lease.message
     if message is not None and attempt.end is not None:
         charges = claim.charges.plus(attempt.end)

@@ -68,7 +68,7 @@ async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Ou
     try:
         await asyncio.wait({work, over, drained}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
-            return work.result()
+            return Outcome(end=End.APP_ERROR, detail="it cancelled itself") if work.cancelled() else work.result()
         work.cancel()
         interrupted = await _interrupted(work)
         if over.done():

@@ -17,6 +17,7 @@ from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
+from rolehost.user_code import UserCode
 from rolehost.workers.claiming import settled
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
@@ -26,7 +27,6 @@ from rolehost.workers.reasons import shortened
 from rolehost.workers.scratch import Scratch, scratch_root
 from rolehost.workers.settings import WorkerSettings
 from rolehost.workers.slots import Slots
-from rolehost.workers.user_code import call_user_code
 
 if TYPE_CHECKING:
     from rolehost.processes import ChildIdentity
@@ -50,6 +50,7 @@ class QueueWorker(ServedRole):
 
     kind: ClassVar[str] = ""
     identity: ChildIdentity | None = None
+    _user_code: ClassVar = UserCode()
 
     def process(self, job: JobSpec, scratch: Scratch) -> Path | Outcome | Awaitable[Path | Outcome]:
         """Do the job; a plain function or a coroutine function.
@@ -72,7 +73,7 @@ class QueueWorker(ServedRole):
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the user's `process` off the infrastructure loop, and judge what it did."""
         try:
-            made = await call_user_code(self.process, job, scratch)
+            made = await self._user_code.call(self.process, job, scratch)
         except BadInputError as error:
             return Outcome(end=End.BAD_INPUT, detail=shortened(str(error)))
         except Exception as error:

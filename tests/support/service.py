@@ -54,6 +54,7 @@ class Service:
         argv = [sys.executable, "-m", "rolehost", "up", "--data", str(self.data), "--port", str(port)]
         if not front_end:
             argv = argv[:-2]
+        self.close()
         with (self.directory / "up.log").open("a") as log:
             self.process = subprocess.Popen(
                 argv, cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=log, text=True

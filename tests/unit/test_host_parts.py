@@ -17,8 +17,8 @@ from rolehost.host.paths import DataDirectory, only_one, role_root
 from rolehost.host.probes import Probes, ask, reserve_port
 from rolehost.host.recycling import RecyclePauses
 from rolehost.host.status import InstanceState, InstanceStatus
-from rolehost.host.user_code import UserCode
 from rolehost.service_model import LocalStorage
+from rolehost.user_code import UserCode
 
 
 def test_pauses_of_an_instance_that_had_been_ready() -> None:

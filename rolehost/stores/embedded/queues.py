@@ -105,7 +105,8 @@ class EmbeddedQueue:
 
     async def complete(self, message: QueueMessage) -> None:
         """See `Queue.complete`."""
-        await self._writer.do(lambda transaction: _complete(transaction, self._name, message))
+        # A power failure may bring the message back: its row is terminal then, and it is settled again.
+        await self._writer.do(lambda transaction: _complete(transaction, self._name, message), durable=False)
 
     async def release(self, message: QueueMessage, *, delay: float = 0.0, body: str | None = None) -> None:
         """See `Queue.release`."""
