@@ -21,8 +21,6 @@ from rolehost.jobs.kinds import CUSTOM, kind_named
 from rolehost.jobs.submission import check_key
 
 _BOX = re.compile(r"([0-9]+)[xX]([0-9]+)")
-# The queue of a kind is `<kind>-jobs`: 3 to 63 characters in all.
-_KIND = re.compile(r"(?=.{1,58}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 Files: TypeAlias = Annotated[
@@ -101,9 +99,10 @@ def submit(
 
 
 def _checked_kind(kind: str) -> str:
-    if not _KIND.fullmatch(kind):
-        raise typer.BadParameter(f"{kind!r} is no kind of job: lower-case letters, digits and single hyphens")
-    return kind
+    try:
+        return kind_named(kind).name
+    except InvalidParameterError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _parameters(kind: str, size: str | None, output_format: str | None, pairs: list[str]) -> dict[str, str]:

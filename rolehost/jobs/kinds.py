@@ -20,6 +20,8 @@ CUSTOM = "Custom"
 DEFAULT_SIZE = "Medium"
 FORMATS = ("jpeg", "png", "webp")
 LARGEST_SIDE = 10_000
+
+# `<kind>-jobs-poison` has to be a queue's name in Azure Storage: 63 characters at most.
 _NAME = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 

@@ -86,7 +86,11 @@ class Service:
 
     def command(self, *arguments: str | Path, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run `rolehost ... --data` on the same data directory."""
-        argv = [sys.executable, "-m", "rolehost", *map(str, arguments), "--data", str(self.data)]
+        return self.bare(*arguments, "--data", self.data, seconds=seconds)
+
+    def bare(self, *arguments: str | Path, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
+        """Run `rolehost ...` in the service's directory."""
+        argv = [sys.executable, "-m", "rolehost", *map(str, arguments)]
         return subprocess.run(
             argv, cwd=self.directory, env=self.environ, capture_output=True, text=True, timeout=seconds, check=False
         )

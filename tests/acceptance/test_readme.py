@@ -1,0 +1,85 @@
+"""The README is true: its files are written and run, and what it names exists."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from rolehost.jobs.job import JobState
+from support.service import ROOT, Service
+
+pytestmark = pytest.mark.acceptance
+
+README = (ROOT / "README.md").read_text()
+FILES = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", README, re.DOTALL))
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """The README's files in an empty directory."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    return Service(tmp_path)
+
+
+def test_the_worker_of_the_readme_does_its_job(service: Service) -> None:
+    (service.directory / "letter.txt").write_text("hello there\n")
+    checked = service.bare("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    try:
+        service.start(front_end=False)
+        (submit,) = [line.split()[1:] for line in COMMANDS if line.startswith("rolehost submit --kind")]
+        answer = service.command(*submit)
+        assert answer.returncode == 0, answer.stderr
+        assert (service.directory / "loud" / "letter.txt").read_text() == "HELLO THERE\n"
+    finally:
+        service.close()
+
+
+def test_the_entry_point_of_the_readme_runs_and_stops(service: Service) -> None:
+    service.define(
+        '[service]\nname = "beating"\n[roles.Heartbeat]\nentry_point = "heartbeat:Heartbeat"\n'
+        '[roles.Heartbeat.settings]\n"Heartbeat.Seconds" = 0.05\n'
+    )
+    service.start(front_end=False)
+    try:
+        assert service.process is not None
+        assert service.process.stdout is not None
+        assert service.process.stdout.readline() == "still here\n"
+        since = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - since < 5
+    finally:
+        service.close()
+
+
+def test_every_command_of_the_readme_is_understood(service: Service) -> None:
+    for line in COMMANDS:
+        words = line.split()
+        if words[0] == "rolehost":
+            helped = service.bare(*[word for word in words[1:3] if re.fullmatch("[a-z]+", word)], "--help")
+            assert helped.returncode == 0, line
+            for option in re.findall(r"--[a-z]+", line):
+                assert option in helped.stdout, f"{option} of {line!r}"
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+
+
+def test_every_setting_and_state_of_the_readme_exists() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "rolehost").rglob("*.py"))
+    for name in re.findall(r"^\| `((?:Worker|Frontend)\.\w+)` \|", README, re.MULTILINE):
+        assert f'"{name}"' in sources, name
+    for name in re.findall(r'"((?:Worker|Frontend)\.\w+)"', sources):
+        assert f"`{name}`" in README, f"{name} is not documented"
+    states = re.findall(r"^\| `([a-z]+)` \|", README, re.MULTILINE)
+    assert states == [state.value for state in JobState]
+
+
+def test_the_built_in_service_listens_on_port_8080() -> None:
+    assert "http://127.0.0.1:8080" in README
+    built_in = (ROOT / "rolehost" / "service_model" / "builtin.py").read_text()
+    assert "port = 8080" in built_in
