@@ -86,3 +86,15 @@ async def test_a_name_too_long_for_a_file_is_refused(blobs: FileBlobs) -> None:
     await blobs.put("a/" + "x" * 238, b"x")
     with pytest.raises(LimitExceededError):
         await blobs.put("a/" + "x" * 239, b"x")
+
+
+async def test_the_blobs_of_a_job_are_listed_without_looking_at_all_others(data: Path, blobs: FileBlobs) -> None:
+    """A listing by job reads one directory; 200 jobs lie in many."""
+    for number in range(200):
+        await blobs.put(f"results/job{number}/1-token/result", b"x")
+    directories = [path for path in (data / "blobs").iterdir() if path.name != ".tmp"]
+    assert len(directories) > 50
+    for directory in directories:
+        if not any(path.name.startswith("results,job7,") for path in directory.iterdir()):
+            directory.rename(data / directory.name)
+    assert (await blobs.list("results/job7/")).names == ["results/job7/1-token/result"]

@@ -1,9 +1,10 @@
 """Blobs as files: the blob contract on a file system.
 
-A blob is one file, `/` in its name written as `,`: nothing has to be made or tidied up around it. It is written under
-`.tmp`, gets its checksum as an extended attribute, is flushed, and then gets its name by a hard link, which fails if
-the name is taken: at every moment a name either has its whole blob or none. A file system without extended attributes
-costs a second reading where facts are asked for, and nothing else.
+A blob is one file, `/` in its name written as `,`, in one of 256 directories: all blobs of one sort of a job share
+theirs, so that listing them costs a 256th of listing all. It is written under `.tmp`, gets its checksum as an extended
+attribute, is flushed, and then gets its name by a hard link, which fails if the name is taken: at every moment a name
+either has its whole blob or none. A file system without extended attributes costs a second reading where facts are
+asked for, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -88,7 +90,7 @@ class FileBlobs:
             raise files.translated(error) from error
 
     def _path(self, name: str) -> Path:
-        return self._directory / name.replace("/", ",")
+        return self._directory / _shard(name) / name.replace("/", ",")
 
     def _put(self, name: str, source: Path | bytes, *, consume: bool) -> BlobFacts:
         path = self._path(name)
@@ -114,13 +116,17 @@ class FileBlobs:
         with suppress(OSError):  # no extended attributes here
             os.setxattr(file, _CHECKSUM, content.sha256.encode())
         os.fsync(file)
+        path = self._path(name)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            files.flush_directory(self._directory)
         try:
             # By descriptor: whatever happened to the path, this file and no other becomes the blob. The unused
             # src_dir_fd makes Python call linkat, which alone follows the link.
-            os.link(f"/proc/self/fd/{file}", self._path(name), src_dir_fd=file, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file, follow_symlinks=True)
         except FileExistsError:
             raise AlreadyExistsError(f"there is a blob {name!r} already") from None
-        files.flush_directory(self._directory)
+        files.flush_directory(path.parent)
         return BlobFacts(name=name, size=content.size, sha256=content.sha256)
 
     def _download(self, name: str, target: Path) -> BlobFacts:
@@ -152,9 +158,14 @@ class FileBlobs:
             raise NotFoundError(f"there is no blob {name!r}") from None
 
     def _names(self, prefix: str, most: int, after: str) -> Sequence[str]:
-        with os.scandir(self._directory) as entries:
-            found = (entry.name.replace(",", "/") for entry in entries if not entry.name.startswith("."))
-            return heapq.nsmallest(most, (name for name in found if name.startswith(prefix) and name > after))
+        shards = [_shard(prefix)] if prefix.count("/") > 1 else self._files()
+        found = (name.replace(",", "/") for shard in shards if shard != ".tmp" for name in self._files(shard))
+        return heapq.nsmallest(most, (name for name in found if name.startswith(prefix) and name > after))
+
+    def _files(self, shard: str = "") -> Sequence[str]:
+        with suppress(FileNotFoundError):
+            return os.listdir(self._directory / shard)  # noqa: PTH208 - names are all that is wanted, and there are many
+        return ()
 
     @staticmethod
     def _recorded_checksum(blob: int) -> str | None:
@@ -162,3 +173,8 @@ class FileBlobs:
             return os.getxattr(blob, _CHECKSUM).decode()
         except OSError:
             return None
+
+
+def _shard(name: str) -> str:
+    """The directory of a name: decided by its first two segments, `results/<job>`."""
+    return f"{zlib.crc32('/'.join(name.split('/')[:2]).encode()) % 256:02x}"
