@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
         until(lambda: not marked(service.data), "nothing is left", seconds=5)
 
 
-def definition(entry_point: str, settings: dict[str, object], drain: float = 10) -> str:
+def definition(entry_point: str, settings: Mapping[str, object], drain: float = 10) -> str:
     """A service of a front end and one worker."""
     lines = "\n".join(f'"{name}" = "{value}"' for name, value in settings.items())
     return f"""
