@@ -1,0 +1,137 @@
+"""The JSON API below `/api/v1`: one job a request, every error a problem (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from rolehost.errors import InvalidParameterError
+from rolehost.frontend import openapi
+from rolehost.frontend.downloads import Asset, send_asset
+from rolehost.frontend.forms import FILE, Form, FormRules, read_form
+from rolehost.frontend.headers import SANDBOX
+from rolehost.frontend.joblog import job_log
+from rolehost.frontend.problems import refusal
+from rolehost.frontend.services import KIND, Services
+from rolehost.jobs.job import JobState
+from rolehost.jobs.submission import Submission, check_key
+
+if TYPE_CHECKING:
+    from rolehost.jobs.job import Job
+
+PREFIX = "/api/v1"
+PARAMETERS = frozenset({"size", "width", "height", "format"})
+KEY = "Idempotency-Key"
+LONGEST_LIST = 200
+
+router = APIRouter(prefix=PREFIX, tags=["jobs"])
+
+
+@router.post("/jobs", status_code=202, operation_id="submitJob", summary="Submit a picture", **openapi.SUBMIT)
+async def submit(request: Request) -> Response:
+    """Accept one job. The answer comes as soon as the job is durable; the thumbnail follows."""
+    services: Services = request.app.state.services
+    key = _key(request)
+    async with services.spool.folder() as folder:
+        rules = FormRules(fields=PARAMETERS, largest_file=services.settings.upload_cap)
+        form = await read_form(request, folder, rules)
+        job = await services.submitter.submit(_submission(form, key))
+    return accepted(job)
+
+
+def _key(request: Request) -> str | None:
+    """The idempotency key, checked before the body is read."""
+    key = request.headers.get(KEY)
+    if key is not None:
+        try:
+            check_key(key)
+        except InvalidParameterError as error:
+            raise refusal(400, "bad-idempotency-key", str(error), wrong=KEY) from error
+    return key
+
+
+def _submission(form: Form, key: str | None) -> Submission:
+    if not form.files:
+        raise refusal(422, "missing-file", "The picture is missing: send it in the field file.", wrong=FILE)
+    upload = form.files[0]
+    if not upload.size:
+        raise refusal(422, "empty-file", f"{upload.name or 'the file'} is empty.", wrong=FILE)
+    return Submission(path=upload.path, name=upload.name, kind=KIND, given=form.fields, key=key, consume=True)
+
+
+def accepted(job: Job) -> Response:
+    """202: the job, and where to look for it."""
+    headers = {"Location": f"{PREFIX}/jobs/{job.id}", "Retry-After": "1", "Cache-Control": "no-store"}
+    return JSONResponse(job.to_json(), 202, headers=headers)
+
+
+@router.get("/jobs", operation_id="listJobs", summary="List jobs, the newest first", **openapi.LIST)
+async def list_jobs(
+    request: Request,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST, description="At most so many.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=1024, description="Where to go on: the `cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """List jobs. `cursor` in the answer is null on the last page."""
+    services: Services = request.app.state.services
+    try:
+        page = await services.jobs.list(state=state, limit=limit, cursor=cursor)
+    except InvalidParameterError as error:
+        raise InvalidParameterError(str(error), error.field or "cursor") from error
+    return _json({"jobs": [job.to_json() for job in page.jobs], "cursor": page.cursor})
+
+
+@router.get("/jobs/{job_id}", operation_id="getJob", summary="One job", **openapi.JOB)
+async def get_job(request: Request, job_id: str) -> Response:
+    """A job as it is now."""
+    return _json((await _services(request).job(job_id)).to_json())
+
+
+@router.get("/jobs/{job_id}/result", operation_id="getResult", summary="A job's thumbnail", **openapi.RESULT)
+async def get_result(request: Request, job_id: str) -> Response:
+    """The bytes of the result. 409 while there is none yet, 404 when there will be none."""
+    job = await _services(request).job(job_id)
+    if job.result is not None:
+        return await send_asset(request, _services(request).stores.blobs, Asset(job.result, tag=job.result.sha256))
+    if job.state.terminal:
+        raise refusal(404, "no-result", f"The job is {job.state}: it has no result.")
+    raise refusal(409, "no-result-yet", f"The job is {job.state}: it has no result yet.")
+
+
+@router.get("/jobs/{job_id}/log", operation_id="getLog", summary="What the console application printed", **openapi.LOG)
+async def get_log(request: Request, job_id: str) -> Response:
+    """Each attempt: a line with its number, end, exit code and times, then its stdout and stderr."""
+    job = await _services(request).job(job_id)
+    headers = {"Content-Security-Policy": SANDBOX, "Cache-Control": "no-store"}
+    pieces = job_log(job, _services(request).stores.blobs)
+    return StreamingResponse(pieces, headers=headers, media_type="text/plain")
+
+
+@router.post(
+    "/jobs/{job_id}/replay",
+    status_code=202,
+    operation_id="replayJob",
+    summary="Run a job that ended badly again",
+    **openapi.REPLAY,
+)
+async def replay(request: Request, job_id: str) -> Response:
+    """Submit a poisoned or failed job again, as a new job that names this one as its origin."""
+    services = _services(request)
+    job = await _services(request).job(job_id)
+    try:
+        return accepted(await services.desk.replay(job.id))
+    except InvalidParameterError as error:
+        raise refusal(409, "not-replayable", str(error)) from error
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _json(told: dict[str, Any]) -> Response:
+    return JSONResponse(told, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,161 @@
+"""The pages: lists, a job, the poison desk. All of it works without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from rolehost.errors import InvalidParameterError
+from rolehost.frontend.downloads import DISPLAYABLE, Asset, send_asset
+from rolehost.frontend.problems import refusal
+from rolehost.frontend.submit_form import show_form, submit_form
+from rolehost.frontend.views import page
+from rolehost.jobs.job import JobState
+from rolehost.jobs.poison import REPLAYABLE
+
+if TYPE_CHECKING:
+    from rolehost.frontend.services import Services
+    from rolehost.jobs.job import Job
+    from rolehost.jobs.table import JobPage
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+PER_PAGE = 40
+REFRESH_LIST = 3
+REFRESH_JOB = 2
+
+
+async def list_jobs(request: Request) -> Response:
+    """The jobs, the newest first, by state."""
+    services = _services(request)
+    state = _state(request.query_params.get("state"))
+    found = await _page_of_jobs(request, state)
+    counts = await services.jobs.counts()
+    return page(
+        "jobs.html",
+        jobs=found.jobs,
+        state=state,
+        counts=counts,
+        first="cursor" not in request.query_params,
+        older=_older("/jobs", found, state),
+        refresh=REFRESH_LIST if any(not job.state.terminal for job in found.jobs) else None,
+    )
+
+
+async def show_poison(request: Request) -> Response:
+    """The poisoned jobs, each with its reason and what can be done with it."""
+    found = await _page_of_jobs(request, JobState.POISONED)
+    first = "cursor" not in request.query_params
+    return page("poison.html", jobs=found.jobs, older=_older("/poison", found, None), first=first)
+
+
+async def show_job(request: Request) -> Response:
+    """All that there is to know of a job."""
+    job = await _job(request)
+    return page(
+        "job.html",
+        job=job,
+        source_shown=job.spec.source.type in DISPLAYABLE,
+        result_shown=job.result is not None and job.result.type in DISPLAYABLE,
+        replayable=job.state in REPLAYABLE,
+        refresh=None if job.state.terminal else REFRESH_JOB,
+    )
+
+
+async def show_api(_request: Request) -> Response:
+    """How to use the API, in a few lines."""
+    return page("api.html")
+
+
+async def picture(request: Request) -> Response:
+    """The result, to be shown in a page."""
+    return await _result(request, inline=True)
+
+
+async def download(request: Request) -> Response:
+    """The result, to be saved."""
+    return await _result(request, inline=False)
+
+
+async def source(request: Request) -> Response:
+    """The picture that was submitted, to be shown where browsers can show it."""
+    job = await _job(request)
+    return await send_asset(request, _services(request).stores.blobs, Asset(job.spec.source, inline=True, tag=job.id))
+
+
+async def replay(request: Request) -> Response:
+    """Submit a job that ended badly again; its page is shown."""
+    job = await _job(request)
+    try:
+        again = await _services(request).desk.replay(job.id)
+    except InvalidParameterError as error:
+        raise refusal(409, "not-replayable", str(error)) from error
+    return RedirectResponse(f"/jobs/{again.id}", 303)
+
+
+async def purge(request: Request) -> Response:
+    """Remove a job that ended badly for good."""
+    job = await _job(request)
+    try:
+        await _services(request).desk.purge(job.id)
+    except InvalidParameterError as error:
+        raise refusal(409, "not-purgeable", str(error)) from error
+    return RedirectResponse("/poison" if job.state is JobState.POISONED else "/jobs", 303)
+
+
+async def _result(request: Request, *, inline: bool) -> Response:
+    job = await _job(request)
+    if job.result is None:
+        raise refusal(404, "no-result", f"The job is {job.state}: it has no result.")
+    asset = Asset(job.result, inline=inline, tag=job.result.sha256)
+    return await send_asset(request, _services(request).stores.blobs, asset)
+
+
+async def _page_of_jobs(request: Request, state: JobState | None) -> JobPage:
+    cursor = request.query_params.get("cursor") or None
+    try:
+        return await _services(request).jobs.list(state=state, limit=PER_PAGE, cursor=cursor)
+    except InvalidParameterError as error:
+        raise refusal(404, "not-found", "There is no such page of this list.") from error
+
+
+def _state(text: str | None) -> JobState | None:
+    try:
+        return JobState(text) if text else None
+    except ValueError:
+        raise refusal(404, "not-found", "Jobs have no such state.") from None
+
+
+def _older(path: str, found: JobPage, state: JobState | None) -> str | None:
+    if found.cursor is None:
+        return None
+    query: dict[str, Any] = {"state": state} if state else {}
+    return f"{path}?{urlencode(query | {'cursor': found.cursor})}"
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def _job(request: Request) -> Job:
+    return await _services(request).job(request.path_params["job_id"])
+
+
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("/", "GET", show_form),
+    ("/jobs", "GET", list_jobs),
+    ("/jobs", "POST", submit_form),
+    ("/jobs/{job_id}", "GET", show_job),
+    ("/jobs/{job_id}/picture", "GET", picture),
+    ("/jobs/{job_id}/result", "GET", download),
+    ("/jobs/{job_id}/source", "GET", source),
+    ("/jobs/{job_id}/replay", "POST", replay),
+    ("/jobs/{job_id}/purge", "POST", purge),
+    ("/poison", "GET", show_poison),
+    ("/api", "GET", show_api),
+)

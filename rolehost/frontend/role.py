@@ -1,0 +1,64 @@
+"""The front end as a role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rolehost.entrypoint import ServedRole
+from rolehost.frontend.app import create_app
+from rolehost.frontend.server import serve
+from rolehost.frontend.settings import FrontendSettings
+from rolehost.frontend.spool import Spool
+from rolehost.host.listening import inherited, listen, shown_address
+from rolehost.stores.connect import connect
+from rolehost.telemetry import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rolehost.environment import RoleEnvironment
+
+ENDPOINT = "Http"
+ANYWHERE = ("127.0.0.1", 8080)
+
+
+class ThumbnailFrontend(ServedRole):
+    """Pages and API for thumbnails, on the endpoint `Http`."""
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Open the stores and answer requests until the role stops."""
+        settings = FrontendSettings.read(self.role_environment)
+        with ExitStack() as held:
+            listening = held.enter_context(_listening(self.role_environment, os.environ))
+            spool = Spool(_spool_folder(os.environ, held))
+            held.callback(spool.close)
+            async with connect(os.environ) as stores:
+                app = create_app(stores, spool, settings=settings, probe=os.environ.get("ROLEHOST_PROBE") or None)
+                emit("frontend.listening", address=shown_address(listening))
+                await serve(app, listening, stopping, settings)
+        emit("frontend.stopped")
+
+
+def _listening(environment: RoleEnvironment, environ: Mapping[str, str]) -> socket.socket:
+    """The socket that the host passed on, else one of our own on the endpoint's address."""
+    passed_on = inherited(environ)
+    if ENDPOINT in passed_on:
+        return passed_on[ENDPOINT]
+    if environment.is_available:
+        endpoint = environment.current_role_instance.instance_endpoints.get(ENDPOINT)
+        if endpoint is not None:
+            return listen(*endpoint.ip_endpoint)
+    return listen(*ANYWHERE)
+
+
+def _spool_folder(environ: Mapping[str, str], held: ExitStack) -> Path:
+    """Beside the blobs, so that an upload is moved into them; a folder of its own where there is no data directory."""
+    if data := environ.get("ROLEHOST_DATA"):
+        return Path(data) / "spool"
+    return Path(held.enter_context(TemporaryDirectory(prefix="rolehost-spool-")))

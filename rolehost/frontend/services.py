@@ -1,0 +1,73 @@
+"""What the handlers of requests work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from rolehost.errors import UnknownJobError
+from rolehost.jobs.poison import PoisonDesk
+from rolehost.jobs.submission import Submitter
+from rolehost.jobs.table import TABLE, JobTable
+
+if TYPE_CHECKING:
+    from rolehost.frontend.settings import FrontendSettings
+    from rolehost.frontend.spool import Spool
+    from rolehost.jobs.job import Job
+    from rolehost.stores import Stores
+
+KIND = "thumbnail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The stores and what stands on them; one for a process.
+
+    Args:
+        stores: the stores.
+        settings: the front end's settings.
+        spool: where uploads wait until they are submitted.
+        probe: host:port of the bootstrapper's probes; None where there is no bootstrapper.
+    """
+
+    stores: Stores
+    settings: FrontendSettings
+    spool: Spool
+    jobs: JobTable
+    submitter: Submitter
+    desk: PoisonDesk
+    probe: str | None = None
+
+    @classmethod
+    def over(cls, stores: Stores, settings: FrontendSettings, spool: Spool, probe: str | None) -> Services:
+        """Services over stores."""
+        submitter = Submitter(stores)
+        return cls(
+            stores=stores,
+            settings=settings,
+            spool=spool,
+            jobs=JobTable(stores.table(TABLE)),
+            submitter=submitter,
+            desk=PoisonDesk(stores, submitter),
+            probe=probe,
+        )
+
+    async def job(self, job_id: str) -> Job:
+        """A job by an id that a client gave.
+
+        Raises:
+            UnknownJobError: there is none; an id that can't be one is unknown too.
+        """
+        job = await self.jobs.read(job_id) if is_job_id(job_id) else None
+        if job is None:
+            raise UnknownJobError("no job has this id")
+        return job
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text is written like the id of a job: a UUID in lower case, with hyphens."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,80 @@
+"""What can be set in the front end, with its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from rolehost.errors import RoleEnvironmentError
+
+if TYPE_CHECKING:
+    from rolehost.environment import RoleEnvironment
+
+MEBIBYTE = 1024 * 1024
+
+_NAMES = {
+    "upload_cap": "Frontend.UploadCapBytes",
+    "form_cap": "Frontend.FormCapBytes",
+    "form_files": "Frontend.FormFiles",
+    "body_seconds": "Frontend.BodyDeadlineSeconds",
+    "grace_seconds": "Frontend.BodyGraceSeconds",
+    "header_seconds": "Frontend.HeaderDeadlineSeconds",
+    "drain_seconds": "Frontend.DrainSeconds",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendSettings:
+    """The front end's settings.
+
+    Args:
+        upload_cap: bytes of one request to the API, and of one file in the form.
+        form_cap: bytes of one request of the form, which may carry many files.
+        form_files: files in one request of the form.
+        body_seconds: the longest that a request's body may take.
+        grace_seconds: after them a body must have come at `slowest` on average.
+        slowest: bytes a second.
+        header_seconds: the longest that a request's head may take.
+        drain_seconds: how long requests in flight may go on once the role stops.
+    """
+
+    upload_cap: int = 64 * MEBIBYTE
+    form_cap: int = 512 * MEBIBYTE
+    form_files: int = 200
+    body_seconds: float = 900.0
+    grace_seconds: float = 30.0
+    slowest: int = 4096
+    header_seconds: float = 20.0
+    drain_seconds: float = 5.0
+
+    @classmethod
+    def read(cls, environment: RoleEnvironment) -> FrontendSettings:
+        """The settings of a role environment; what is not set has its default.
+
+        Raises:
+            RoleEnvironmentError: a value is no positive number.
+        """
+        if not environment.is_available:
+            return cls()
+        given: dict[str, float] = {}
+        for field in fields(cls):
+            if (name := _NAMES.get(field.name)) and (text := _value(environment, name)) is not None:
+                given[field.name] = _number(name, text, whole=isinstance(field.default, int))
+        return cls(**given)  # type: ignore[arg-type] # whole numbers are ints: `_number` sees to it
+
+
+def _value(environment: RoleEnvironment, name: str) -> str | None:
+    try:
+        return environment.get_configuration_setting_value(name)
+    except RoleEnvironmentError:
+        return None
+
+
+def _number(name: str, text: str, *, whole: bool) -> float:
+    try:
+        number = int(text) if whole else float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise RoleEnvironmentError(f"the setting {name} must be a positive number, not {text!r}")
+    return number

@@ -1,0 +1,153 @@
+"""Templates and the words in them: times, sizes and states as a person reads them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from rolehost import clock
+from rolehost.jobs.job import JobState
+from rolehost.jobs.kinds import CUSTOM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from rolehost.jobs.job import Attempt, Job
+
+STATES = tuple(JobState)
+FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WebP"}
+KIBI = 1024
+ENDS = {
+    "ok": "completed",
+    "bad_input": "the input is at fault",
+    "app_error": "the application failed",
+    "timeout": "it took too long",
+    "stalled": "it made no progress",
+    "oom": "it ran out of memory",
+    "killed": "it was killed",
+    "worker_lost": "the worker was lost",
+    "bad_output": "the output is not as agreed",
+    "drained": "interrupted by a shutdown",
+    "lease_lost": "the lease was lost",
+    "disk_full": "the disk was full",
+    "store_error": "the store did not answer",
+    "put_back": "put back",
+    "poison_now": "set aside at once",
+    "cancelled": "cancelled",
+}
+CONTROLS = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+)
+
+
+def plain(text: str) -> str:
+    """Text of unknown origin without control characters, so that it moves no terminal and turns no line around."""
+    return text.replace("\r\n", "\n").translate(CONTROLS)
+
+
+def human_size(size: int) -> str:
+    """`3.4 MiB`."""
+    number = float(size)
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < KIBI:
+            return f"{number:.0f} {unit}" if number == round(number) else f"{number:.1f} {unit}"
+        number /= KIBI
+    return f"{number:.1f} GiB"
+
+
+def human_duration(duration: timedelta) -> str:
+    """`0.8 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d`."""
+    seconds = max(0.0, duration.total_seconds())
+    if seconds < 10:  # noqa: PLR2004 - below it tenths are of interest
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    while not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2] if number)
+
+
+def moment(when: datetime) -> Markup:
+    """A moment in UTC, for people and machines."""
+    return Markup('<time datetime="{}">{}</time>').format(clock.iso(when), f"{when:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def ago(when: datetime) -> Markup:
+    """A moment as seen from now, rounded to one unit."""
+    seconds = (clock.now() - when).total_seconds()
+    text = "now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if abs(seconds) >= size:
+            number = round(abs(seconds) / size)
+            text = f"{number} {unit} ago" if seconds > 0 else f"in {number} {unit}"
+            break
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(clock.iso(when), f"{when:%F %T} UTC", text)
+
+
+def took(attempt: Attempt) -> str:
+    """How long an attempt took, or has taken so far."""
+    return human_duration((attempt.ended_at or clock.now()) - attempt.started_at)
+
+
+def wanted(job: Job) -> str:
+    """What was asked for, in few words: `Medium, JPEG`."""
+    facts: Mapping[str, Any] = job.spec.parameters
+    if not {"size", "width", "height", "format"} <= facts.keys():
+        return ", ".join(f"{name} {value}" for name, value in facts.items())
+    size = _box(facts) if facts["size"] == CUSTOM else facts["size"]
+    return f"{size}, {FORMAT_NAMES.get(facts['format'], facts['format'])}"
+
+
+def wanted_exactly(job: Job) -> str:
+    """The same, with the sides of a preset."""
+    facts = job.spec.parameters
+    preset = facts.get("size") not in {None, CUSTOM}
+    return f"{wanted(job)}, inside {_box(facts)}" if preset else wanted(job)
+
+
+def _box(facts: Mapping[str, Any]) -> str:
+    return f"{facts['width']} \N{MULTIPLICATION SIGN} {facts['height']} px"
+
+
+def asset(name: str) -> str:
+    """The address of a static file; it changes with the content, so that browsers may keep the file for ever."""
+    if name not in _hashes:
+        _hashes[name] = sha256((files("rolehost.frontend") / "static" / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={_hashes[name]}"
+
+
+def page(template: str, status: int = 200, *, headers: Mapping[str, str] | None = None, **context: Any) -> HTMLResponse:
+    """A page."""
+    text = _templates.get_template(template).render(context)
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"} | dict(headers or {}))
+
+
+_hashes: dict[str, str] = {}
+_templates = Environment(
+    loader=PackageLoader("rolehost.frontend"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {
+    "plain": plain,
+    "size": human_size,
+    "moment": moment,
+    "ago": ago,
+    "took": took,
+    "wanted": wanted,
+    "wanted_exactly": wanted_exactly,
+}
+_templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "FORMAT_NAMES": FORMAT_NAMES}

@@ -1,0 +1,141 @@
+"""Every page at phone and desk width, light and dark, over jobs in every state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Literal
+
+import pytest
+from playwright.async_api import FilePayload, expect
+
+from rolehost.frontend.settings import FrontendSettings
+from support.browser import DESK, PHONE, chromium, tab
+from support.front_end import FrontEnd, front_end, picture, seed_all
+
+pytestmark = pytest.mark.browser
+PAGES = ("/", "/jobs", "/jobs?state=failed", "/poison", "/api")
+
+# The contrast of each text with the ground it stands on, as WCAG 2.2 counts it.
+FAINT = """() => {
+  const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0)
+  const ground = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = parts(getComputedStyle(e).backgroundColor)
+      if (colour.length === 3 || colour[3] === 1) return colour
+    }
+    return [255, 255, 255]
+  }
+  const faint = []
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())
+    if (!own || element.closest('[aria-hidden], .hidden, .skip') || !element.checkVisibility()) continue
+    const [a, b] = [light(parts(getComputedStyle(element).color)), light(ground(element))]
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05)
+    if (ratio < 4.5) faint.push(`${element.className || element.tagName}: ${ratio.toFixed(2)}`)
+  }
+  return faint
+}"""
+# Controls smaller than 24 by 24 pixels; links within a sentence may be (WCAG 2.2, 2.5.8).
+SMALL = """() => [...document.querySelectorAll('a, button, input, select, summary')]
+  .filter(e => e.checkVisibility() && e.type !== 'hidden' && !e.closest('p, dd, .skip, .about'))
+  .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+  .filter(([, box]) => box.width < 24 || box.height < 24).map(([text]) => text)"""
+WIDE = "() => document.documentElement.scrollWidth - innerWidth"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[FrontEnd]:
+    settings = FrontendSettings(upload_cap=1_000_000, form_cap=1_000_000)
+    async with front_end(tmp_path / "data", settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desk", DESK)])
+async def test_every_page_fits_and_can_be_read(
+    site: FrontEnd, tmp_path: Path, name: str, size: tuple[int, int], theme: Literal["light", "dark"]
+) -> None:
+    jobs = await seed_all(site.stores, tmp_path)
+    paths = [*PAGES, *[f"/jobs/{job.id}" for job in jobs.values()]]
+    async with chromium() as browser, tab(browser, size=size, theme=theme) as opened:
+        for number, path in enumerate(paths):
+            await opened.page.goto(site.url + path)
+            await opened.page.screenshot(path=tmp_path / f"{name}-{theme}-{number:02d}.png", full_page=True)
+            assert await opened.page.evaluate(WIDE) <= 0, path
+            assert await opened.page.evaluate(FAINT) == [], path
+            assert await opened.page.evaluate(SMALL) == [], path
+        assert opened.faults == []
+
+
+async def test_hostile_texts_run_nothing(site: FrontEnd, tmp_path: Path) -> None:
+    jobs = await seed_all(site.stores, tmp_path)
+    async with chromium() as browser, tab(browser) as opened:
+        dialogs: list[str] = []
+        opened.page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        await opened.page.goto(f"{site.url}/jobs/{jobs['poisoned'].id}")
+        await expect(opened.page.locator(".output[open] pre").last).to_contain_text("<script>alert(1)</script>")
+        assert (dialogs, opened.faults) == ([], [])
+
+
+async def test_an_upload_over_the_cap_is_told_to_the_person(site: FrontEnd) -> None:
+    """A browser reads the answer only if the connection is not closed under its sending."""
+    async with chromium() as browser, tab(browser) as opened:
+        await opened.page.goto(site.url)
+        big = FilePayload(name="big.png", mimeType="image/png", buffer=picture() + b"z" * 30_000_000)
+        await opened.page.get_by_label("Pictures").set_input_files(big)
+        await opened.page.get_by_role("button", name="Make thumbnails").click()
+        await expect(opened.page.get_by_text("The request is larger than")).to_be_visible()
+        assert site.spooled() == []
+
+
+async def test_the_keyboard_is_enough(site: FrontEnd) -> None:
+    async with chromium() as browser, tab(browser) as opened:
+        page = opened.page
+        await page.goto(site.url)
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label("Pictures")).to_be_focused()
+        file = FilePayload(name="a.png", mimeType="image/png", buffer=picture())
+        await page.get_by_label("Pictures").set_input_files(file)
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("ArrowRight")
+        await expect(page.get_by_role("radio", name="Large")).to_be_checked()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".pill")).to_have_text("queued")
+        await expect(page.get_by_text("Large, PNG")).to_be_visible()
+
+
+async def test_the_form_of_another_site_changes_nothing(site: FrontEnd) -> None:
+    form = f'<form method=post action="{site.url}/jobs" enctype=multipart/form-data><button>x</button></form>'
+
+    class OtherSite(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(form.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    other = HTTPServer(("127.0.0.1", 0), OtherSite)
+    thread = Thread(target=other.serve_forever, daemon=True)
+    thread.start()
+    try:
+        async with chromium() as browser, tab(browser) as opened:
+            await opened.page.goto(f"http://localhost:{other.server_port}/")
+            await opened.page.get_by_role("button").click()
+            await expect(opened.page.get_by_text("sent by the page of another site")).to_be_visible()
+    finally:
+        other.shutdown()
+        other.server_close()
+        thread.join()
