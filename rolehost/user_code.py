@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -39,12 +40,13 @@ class UserCode:
                 future.set_exception(error)
 
         def work() -> None:
+            value, failure = None, None
             try:
                 value = function(*arguments)
             except BaseException as error:  # noqa: BLE001 - the host decides what becomes of it
-                loop.call_soon_threadsafe(settle, None, _carried(error))
-            else:
-                loop.call_soon_threadsafe(settle, value, None)
+                failure = _carried(error)
+            with suppress(RuntimeError):  # the loop is over, and nobody waits any more
+                loop.call_soon_threadsafe(settle, value, failure)
 
         name = getattr(function, "__qualname__", "role")
         threading.Thread(target=work, name=name, daemon=True).start()
@@ -66,8 +68,8 @@ async def _settled(work: Awaitable[Any]) -> Any:
 
 
 def _carried(error: BaseException) -> BaseException:
-    """What a future can hand over: no StopIteration, and nothing that would end the loop which reads it."""
-    if not isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
+    """What a future can hand over: no StopIteration, and nothing that would end or cancel who reads it."""
+    if not isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | asyncio.CancelledError):
         return error
     carried = RuntimeError(f"the role's code raised {error!r}")
     carried.__cause__ = error

@@ -9,6 +9,7 @@ from rolehost.processes.lineage import become_subreaper, die_with_parent
 from rolehost.processes.output import Output
 from rolehost.processes.tree import MARKER, end_strays
 from rolehost.processes.unprivileged import unprivileged_identity
+from rolehost.processes.warm import WarmStarts
 
 __all__ = [
     "MARKER",
@@ -16,6 +17,7 @@ __all__ = [
     "ChildIdentity",
     "Exit",
     "Output",
+    "WarmStarts",
     "become_subreaper",
     "die_with_parent",
     "end_strays",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Protocol
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.processes import procfs, tree
@@ -22,6 +23,15 @@ _NO_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.EISDIR
 _DISPOSITIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+class Process(Protocol):
+    """What a child needs of the process it owns: a Popen is one."""
+
+    pid: int
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+    returncode: int | None
+
+
 class Child:
     """A program in a session of its own, with an empty stdin. Made by `Child.spawn`.
 
@@ -29,7 +39,9 @@ class Child:
     Children are spawned on the main thread: the kernel ends them with the *thread* that started them.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], marker: str, capture: int, *, chained: bool) -> None:
+    def __init__(
+        self, process: Process, marker: str, capture: int, *, chained: bool, watch: ExitWatch | None = None
+    ) -> None:
         self.pid = process.pid
         self.stdout = Output(capture)
         self.stderr = Output(capture)
@@ -38,10 +50,11 @@ class Child:
         seen = procfs.process(process.pid)
         self._root = tree.Root(process.pid, marker, seen.started if seen else 0)
         tree.live[self.pid] = self._root
-        self._watch = ExitWatch(self.pid)
+        self._watch = watch or ExitWatch(self.pid)
         pipes = ((process.stdout, self.stdout), (process.stderr, self.stderr))
         self._drains = [Drain(pipe, output) for pipe, output in pipes if pipe is not None]
         self._exit: Exit | None = None
+        self._lost = ""
         self._deadline = (
             0.0  # the loop's time until when what the main process leaves behind may live: none, unless stopped
         )
@@ -107,7 +120,17 @@ class Child:
             raise
 
     async def wait(self) -> Exit:
-        """Wait until the main process has ended, nothing of its tree is left and its output is read."""
+        """Wait until the main process has ended, nothing of its tree is left and its output is read.
+
+        Raises:
+            ChildProcessError: the warm server that had forked it ended first: nobody knows how it ended.
+        """
+        ended = await self._over()
+        if self._lost:
+            raise ChildProcessError(self._lost)
+        return ended
+
+    async def _over(self) -> Exit:
         while self._exit is None:
             if self._life.done():  # cancelled with all other tasks, as the loop is being closed
                 if not self._life.cancelled():
@@ -132,14 +155,14 @@ class Child:
                 tree.signal_tree(self._root, signal.SIGTERM)
                 tree.signal_tree(self._root, signal.SIGCONT)  # a stopped process can't hear it otherwise
                 async with asyncio.timeout(grace):
-                    return await self.wait()
+                    return await self._over()
         except TimeoutError:
             pass
         except asyncio.CancelledError:
             self.kill()
             raise
         self.kill()
-        return await self.wait()
+        return await self._over()
 
     def kill(self) -> None:
         """Kill the whole tree at once; `wait` tells when it is gone."""
@@ -154,7 +177,11 @@ class Child:
         await tree.end_tree(self._root, until=lambda: self._deadline, thorough=self._stopped)
         await asyncio.gather(*(drain.finish(_DRAIN_SECONDS) for drain in self._drains))
         # Only now: until it is reaped, neither its pid nor its session's id can be anyone else's.
-        code, number = self._watch.status()
+        try:
+            code, number = await self._watch.status()
+        except ChildProcessError as problem:
+            code = number = None
+            self._lost = str(problem)
         self._process.returncode = code if code is not None else -(number or 0)
         del tree.live[self.pid]
         error = None

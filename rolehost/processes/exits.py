@@ -26,9 +26,17 @@ class Exit:
 
 
 class ExitWatch:
-    """Sets `ended` once the process has ended; `status` then takes its status. By pidfd, else by a thread."""
+    """Sets `ended` once the process has ended; `status` then takes its status. By pidfd, else by a thread.
 
-    def __init__(self, pid: int) -> None:
+    Args:
+        pid: the process.
+        ours: whether it is our own child; another's can be watched by pidfd only.
+
+    Raises:
+        OSError: it isn't ours, and the system gives no pidfd.
+    """
+
+    def __init__(self, pid: int, *, ours: bool = True) -> None:
         self._pid = pid
         self._status: int | None = None
         self.ended = asyncio.Event()
@@ -36,18 +44,21 @@ class ExitWatch:
         try:
             self._fd = os.pidfd_open(pid)
         except (AttributeError, OSError):  # no Linux, an old kernel, a filter, or no descriptor left
+            if not ours:
+                raise
             self._fd = -1
             threading.Thread(target=self._wait, name=f"exit-of-{pid}", daemon=True).start()
         else:
             self._loop.add_reader(self._fd, self._notice)
 
-    def status(self) -> tuple[int | None, int | None]:
+    async def status(self) -> tuple[int | None, int | None]:
         """Reap the process: its exit code and its signal, both None if someone else took its status."""
         try:
-            status = os.waitpid(self._pid, 0)[1] if self._status is None else self._status
+            if self._status is None:
+                self._status = os.waitpid(self._pid, 0)[1]  # noqa: ASYNC222 - it has ended: there is nothing to wait for
         except ChildProcessError:
             return None, None
-        code = os.waitstatus_to_exitcode(status)
+        code = os.waitstatus_to_exitcode(self._status)
         return (code, None) if code >= 0 else (None, -code)
 
     def _notice(self) -> None:

@@ -35,6 +35,7 @@ class Root:
     marker: str
     started: int
     ended: bool = False
+    is_helper: bool = False  # it starts only what is known: nothing that was left behind can be its own
 
 
 live: dict[int, Root] = {}
@@ -106,7 +107,7 @@ def _orphans() -> list[Process]:
 
 def _is_nobodys(each: Process) -> bool:
     running = [other for other in live.values() if not other.ended]
-    if any(each.session == other.pid or each.started >= other.started for other in running):
+    if any(each.session == other.pid or (each.started >= other.started and not other.is_helper) for other in running):
         return False
     mark = procfs.marker(each.pid)
     # Code in this process that starts a program itself gives it our environment.

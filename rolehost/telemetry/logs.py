@@ -16,12 +16,23 @@ from rolehost.telemetry import subscribe
 # What people look at first. Everything else that happens in a job's ordinary life is for `--verbose`.
 _WARNINGS = frozenset(
     {
+        "attempt.crashed",
         "attempt.failed",
         "child.runs_as_root",
+        "child.strays_left",
+        "http.failed",
+        "http.server_warning",
+        "instance.host_lost",
+        "instance.killed",
         "instance.recycled",
         "job.poisoned",
         "lease.lost",
+        "message.malformed",
         "role.crashed",
+        "role.hung",
+        "role.killed",
+        "role.start_refused",
+        "scratch.kept",
         "store.unavailable",
     }
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.jobs.job import End, JobSpec
-from rolehost.processes import unprivileged_identity
+from rolehost.processes import WarmStarts, unprivileged_identity
 from rolehost.workers.console_app import (
     ConsoleApp,
     Run,
@@ -39,6 +39,7 @@ class ConsoleAppWorker(QueueWorker):
     app: ClassVar[ConsoleApp]
     _settings: WorkerSettings = WorkerSettings()
     _marker = ""
+    _warm: WarmStarts | None = None
 
     def command(self, job: JobSpec) -> Sequence[str]:
         """The argv template for a job; by default the application's own.
@@ -67,6 +68,31 @@ class ConsoleAppWorker(QueueWorker):
         reaches = "import os, sys; [os.stat(os.path.join(path, '.')) for path in sys.argv[1:]]"
         probe = [values["python"], "-c", reaches, values["approot"], str(root)]
         self.identity = await unprivileged_identity(probe, Path("/"))
+        if self._settings.warm_start:
+            self._warm = self._warm_starts(values)
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Work until stopped; then drain, and end what starts the application warm."""
+        try:
+            await super().serve(stopping)
+        finally:
+            if self._warm:
+                await self._warm.close()
+
+    def _warm_starts(self, values: Mapping[str, str]) -> WarmStarts | None:
+        """What starts the application, where it is a script that says what it imports."""
+        program, *arguments = self.app.argv
+        if self.app.warm_imports is None or program != "{python}" or not arguments:
+            return None
+        warm = WarmStarts(
+            fill(arguments[:1], values)[0],
+            self.app.warm_imports,
+            env=allowed_environment(os.environ, Path("/")) | dict(self.app.environment),
+            marker=f"{self._marker}warm-",
+            identity=self.identity,
+        )
+        warm.start()
+        return warm
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the application, and judge how it ended."""
@@ -85,6 +111,7 @@ class ConsoleAppWorker(QueueWorker):
                 timeout=self.app.timeout or settings.timeout,
                 grace=settings.kill_grace,
                 output=settings.output,
+                warm=self._warm,
             )
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))

@@ -28,6 +28,7 @@ class WorkerSettings:
         deadline: a job still open so long after its submission is poisoned (`Worker.DeadlineSeconds`).
         output: kept of each of stdout and stderr per attempt (`Worker.OutputBytes`).
         drain: from SIGTERM to the end, the TERM grace included; the host decides.
+        warm_start: whether an application that names its `warm_imports` starts warm (`Worker.WarmStart`).
     """
 
     slots: int = 1
@@ -39,6 +40,7 @@ class WorkerSettings:
     deadline: float = 7 * 86400.0
     output: int = 4 * 1024 * 1024
     drain: float = 25.0
+    warm_start: bool = True
 
     @property
     def renew_after(self) -> float:
@@ -60,7 +62,7 @@ class WorkerSettings:
         """Read the role's settings; what isn't set has its default.
 
         Raises:
-            RoleEnvironmentError: a value is no number, or out of range.
+            RoleEnvironmentError: a value is no number, no flag, or out of range.
         """
         read, default = _Reader(role_environment), cls()
         return cls(
@@ -73,11 +75,12 @@ class WorkerSettings:
             deadline=read.number("Worker.DeadlineSeconds", default.deadline, least=1),
             output=round(read.number("Worker.OutputBytes", default.output, least=1024)),
             drain=float(environ.get("ROLEHOST_DRAIN_SECONDS", default.drain)),
+            warm_start=read.flag("Worker.WarmStart", default=default.warm_start),
         )
 
 
 class _Reader:
-    """Numbers out of settings."""
+    """Numbers and flags out of settings."""
 
     def __init__(self, role_environment: RoleEnvironment) -> None:
         self._environment = role_environment
@@ -94,3 +97,12 @@ class _Reader:
         if not least <= value < float("inf"):
             raise RoleEnvironmentError(f"the setting {name} must be at least {least:g}, not {text}")
         return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        try:
+            text = self._environment.get_configuration_setting_value(name)
+        except RoleEnvironmentError:
+            return default
+        if text.lower() not in {"true", "false"}:
+            raise RoleEnvironmentError(f"the setting {name} must be true or false, not {text!r}")
+        return text.lower() == "true"

@@ -13,6 +13,10 @@ from rolehost.workers.console_worker import ConsoleAppWorker
 
 BAD_INPUT = 65  # sysexits' EX_DATAERR
 
+FORMATS = ("Jpeg", "Png", "WebP", "Gif", "Tiff", "Bmp")
+WARM_IMPORTS = ("picture_conversion", "copy", "PIL.ImageCms", *(f"PIL.{name}ImagePlugin" for name in FORMATS))
+"""What `legacy_bin/thumbnail` imports, of its own folder and of Pillow."""
+
 
 class ThumbnailWorker(ConsoleAppWorker):
     """`size`, `width`, `height` and `format` of a job become the arguments of the console application."""
@@ -21,6 +25,7 @@ class ThumbnailWorker(ConsoleAppWorker):
     app = ConsoleApp(
         ("{python}", "{approot}/legacy_bin/thumbnail", "{source}", "{target}", "{size}"),
         bad_input_exit_codes={BAD_INPUT},
+        warm_imports=WARM_IMPORTS,
     )
 
     def command(self, job: JobSpec) -> Sequence[str]:

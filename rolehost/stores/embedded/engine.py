@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from rolehost.errors import StoreUnavailableError
 from rolehost.stores import NewRow
 from rolehost.stores.embedded import files, queues, schema, tables
 from rolehost.stores.embedded.bells import Bells
@@ -76,6 +78,9 @@ class EmbeddedStores:
 
     async def close(self) -> None:
         """Finish what was begun, and let go of files and threads; harmless when called twice."""
+        with suppress(StoreUnavailableError):
+            # Answers come in order: a receive that was cancelled has been put back once this one is here.
+            await self._writer.do(lambda _: None, durable=False)
         await asyncio.to_thread(self._close_threads)
         self._bells.close()  # who still waits looks once more, and hears that the store is closed
 
