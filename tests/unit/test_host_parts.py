@@ -188,7 +188,7 @@ async def test_user_code_is_called_off_the_loop_and_its_errors_come_back() -> No
         await user.call(stop)
     second_loop = user._loop  # in a role process it ends with the process
     assert second_loop is not None
-    thread = next(thread for thread in threading.enumerate() if thread.name == "role-loop")
     second_loop.call_soon_threadsafe(second_loop.stop)
-    thread.join()
+    assert isinstance(first[0], threading.Thread)
+    first[0].join()
     second_loop.close()

@@ -57,7 +57,7 @@ class Moody(QueueWorker):
         ("refuse", End.BAD_INPUT, JobState.FAILED, 0, "it is not a fish"),
         ("exit", End.APP_ERROR, JobState.QUEUED, 1, "SystemExit(3)"),
         ("stop", End.APP_ERROR, JobState.QUEUED, 1, "StopIteration()"),
-        ("cancel", End.APP_ERROR, JobState.QUEUED, 1, "cancelled itself"),
+        ("cancel", End.APP_ERROR, JobState.QUEUED, 1, "CancelledError()"),
         ("full", End.DISK_FULL, JobState.QUEUED, 0, "No space left on device"),
         ("missing", End.APP_ERROR, JobState.QUEUED, 1, "model.bin"),
         ("none", End.APP_ERROR, JobState.QUEUED, 1, "NoneType"),
