@@ -14,7 +14,8 @@ class Exit:
     """How a child's main process ended.
 
     Args:
-        code: its exit code; None if a signal ended it, or if someone else in this process took its status.
+        code: its exit code; None if a signal ended it, or if nobody knows (someone else in this process took its
+            status, or the warm server that had started it died).
         signal: the signal's number; None if it exited.
         exec_error: one sentence, where the program never started although it was there (its interpreter is missing, or
             the identity may not execute it): then `code` is setpriv's. Known only where stderr is captured.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from rolehost.telemetry import emit
 
 MOST_JOBS = 5000  # then a new server takes over, so that no leak of a module is ever large
 MOST_FAILURES = 5
-_PROVEN = 100  # jobs after which a server's end is no repetition of the last one's
+_POSSIBLE = sys.platform == "linux" and hasattr(os, "pidfd_open")
+_PROVEN_JOBS = 100  # after so many jobs, or so many seconds, a server's end is no repetition of the last one's
+_PROVEN_SECONDS = 600.0
 _BACK_OFF = 0.1
 _LONGEST_BACK_OFF = 30.0
 
@@ -63,8 +66,8 @@ class WarmStarts:
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to keep a server running, in the background."""
-        if self._keeping is None:
+        """Begin to keep a server running, in the background; where there is no Linux, nothing happens."""
+        if self._keeping is None and _POSSIBLE:
             self._keeping = asyncio.create_task(self._keep(), name=f"warm {self._script}")
 
     async def ready(self) -> bool:
@@ -105,7 +108,7 @@ class WarmStarts:
             OSError: the server ended while it started the job, or the machine has no process or descriptor left.
         """
         server = self._server
-        if server is not None and self._fits(argv, env, identity):
+        if server is not None and not server.over.is_set() and self._fits(argv, env, identity):
             child = await server.spawn(argv[1:], env=env, cwd=cwd, marker=marker, capture=capture)
             if server.served >= MOST_JOBS:
                 server.retire("it has served its time")
@@ -162,6 +165,7 @@ class WarmStarts:
             )
         except (OSError, ProgramNotFoundError) as problem:
             return str(problem), False
+        since = clock.monotonic()
         self._server = server
         self._changed.set()
         emit("warm.started", script=self._script, pid=server.child.pid)
@@ -176,7 +180,8 @@ class WarmStarts:
         farewell = asyncio.create_task(_see_off(server))
         self._retiring.add(farewell)
         farewell.add_done_callback(self._retiring.discard)
-        return None if server.planned else server.why, server.served >= _PROVEN
+        proven = server.served >= _PROVEN_JOBS or clock.monotonic() - since >= _PROVEN_SECONDS
+        return None if server.planned else server.why, proven
 
 
 async def _see_off(server: WarmServer) -> None:

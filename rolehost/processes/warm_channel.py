@@ -124,10 +124,12 @@ class WarmServer:
             undo.pop_all()
         server = cls(child, ours)
         try:
+            os.close(os.pidfd_open(child.pid))  # a job's end can be noticed in no other way
             await server._expect()
         except OSError as problem:
             await child.stop(0)
-            raise ChildProcessError(child.stderr.text(2000).strip().rpartition("\n")[2] or str(problem)) from problem
+            said = child.stderr.text(2000).strip().rpartition("\n")[2]
+            raise ChildProcessError(said or str(problem)) from problem
         except BaseException:
             await server.close()
             raise
@@ -157,8 +159,9 @@ class WarmServer:
         except OSError:
             pipes.close()
             return None
-        finally:
-            pipes.close_writers()
+        if answer.done():  # it was never sent: the server has ended
+            pipes.close()
+            return None
         self._starting += 1
 
         def begin() -> Child | None:
@@ -292,14 +295,10 @@ class _Pipes:
         taken, self._readers = self._readers, []
         return [open(fd, "rb", buffering=0) for fd in taken]  # noqa: PTH123 - descriptors, and their taker closes them
 
-    def close_writers(self) -> None:
-        """They are the job's alone: else its end is never seen."""
+    def close(self) -> None:
+        """Close what nobody took, and the writing ends: they are the job's by now, else its end is never seen."""
         while self.writers:
             os.close(self.writers.pop())
-
-    def close(self) -> None:
-        """Close what nobody took."""
-        self.close_writers()
         while self._readers:
             os.close(self._readers.pop())
 

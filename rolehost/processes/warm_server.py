@@ -219,23 +219,23 @@ def main_module(path: str) -> types.ModuleType:
 def run(script: Script) -> None:
     """Run the script as `__main__`; how it ends is the interpreter's to handle, as ever."""
     module = sys.modules["__main__"] = main_module(script.path)
+    code = None
     try:
         code = script.code() or script.compile()
-    except OSError as problem:
-        print(f"{sys.executable}: can't open file {script.path!r}: {problem}", file=sys.stderr)  # noqa: T201 - as it does
-        sys.exit(_CANNOT_OPEN)
-    except (SyntaxError, ValueError) as error:
-        _leave_by(error, None)
-    try:
         exec(code, vars(module))  # noqa: S102 - that is what the server is for
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told and raised again
-        trace = error.__traceback__
-        failure, trace = error, trace and trace.tb_next  # without our frame
+        failure = error
     else:
         return
-    _leave_by(failure, trace)
+    if code is not None:
+        trace = failure.__traceback__
+        _leave_by(failure, trace and trace.tb_next)  # without our frame
+    if isinstance(failure, OSError):
+        print(f"{sys.executable}: can't open file {script.path!r}: {failure}", file=sys.stderr)  # noqa: T201 - as it does
+        sys.exit(_CANNOT_OPEN)
+    _leave_by(failure, None)
 
 
 def _leave_by(error: BaseException, trace: types.TracebackType | None) -> NoReturn:
@@ -247,6 +247,7 @@ def _leave_by(error: BaseException, trace: types.TracebackType | None) -> NoRetu
         raise
     except BaseException as worse:  # noqa: BLE001 - a hook of the script's failed: both are told, as ever
         sys.stderr.write("Error in sys.excepthook:\n")
+        worse.__traceback__ = worse.__traceback__ and worse.__traceback__.tb_next
         sys.__excepthook__(type(worse), worse, worse.__traceback__)
         sys.stderr.write("\nOriginal exception was:\n")
         sys.__excepthook__(type(error), error, trace)
