@@ -103,7 +103,8 @@ async def test_signals_ignored_or_blocked_by_us_are_heard_by_the_child() -> None
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    assert [int(line.split()[1], 16) for line in text.splitlines()] == [0, 0]
+    ours = sum(1 << (number - 1) for number in signal.valid_signals())  # 32 and 33 are the C library's own
+    assert [int(line.split()[1], 16) & ours for line in text.splitlines()] == [0, 0]
 
 
 async def test_output_of_200_mb_is_counted_in_bounded_memory() -> None:
