@@ -13,19 +13,24 @@ from rolehost._version import __version__
 if TYPE_CHECKING:
     from rolehost.entrypoint import RoleEntryPoint
     from rolehost.environment import LocalResource, Role, RoleEnvironment, RoleInstance, role_environment
-    from rolehost.errors import RoleEnvironmentError, RoleHostError
-    from rolehost.jobs.job import Job, JobState
+    from rolehost.errors import BadInputError, RoleEnvironmentError, RoleHostError
+    from rolehost.jobs.job import Job, JobSpec, JobState
     from rolehost.workers.console_app import ConsoleApp
     from rolehost.workers.console_worker import ConsoleAppWorker
+    from rolehost.workers.outcome import Outcome
     from rolehost.workers.queue_worker import QueueWorker
+    from rolehost.workers.scratch import Scratch
     from rolehost.workers.thumbnail import ThumbnailWorker
 
 __all__ = [
+    "BadInputError",
     "ConsoleApp",
     "ConsoleAppWorker",
     "Job",
+    "JobSpec",
     "JobState",
     "LocalResource",
+    "Outcome",
     "QueueWorker",
     "Role",
     "RoleEntryPoint",
@@ -33,17 +38,21 @@ __all__ = [
     "RoleEnvironmentError",
     "RoleHostError",
     "RoleInstance",
+    "Scratch",
     "ThumbnailWorker",
     "__version__",
     "role_environment",
 ]
 
 _HOMES = {
+    "BadInputError": "rolehost.errors",
     "ConsoleApp": "rolehost.workers.console_app",
     "ConsoleAppWorker": "rolehost.workers.console_worker",
     "Job": "rolehost.jobs.job",
+    "JobSpec": "rolehost.jobs.job",
     "JobState": "rolehost.jobs.job",
     "LocalResource": "rolehost.environment",
+    "Outcome": "rolehost.workers.outcome",
     "QueueWorker": "rolehost.workers.queue_worker",
     "Role": "rolehost.environment",
     "RoleEntryPoint": "rolehost.entrypoint",
@@ -51,6 +60,7 @@ _HOMES = {
     "RoleEnvironmentError": "rolehost.errors",
     "RoleHostError": "rolehost.errors",
     "RoleInstance": "rolehost.environment",
+    "Scratch": "rolehost.workers.scratch",
     "ThumbnailWorker": "rolehost.workers.thumbnail",
     "role_environment": "rolehost.environment",
 }

@@ -17,6 +17,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def since_boot() -> float:
+    """Seconds that the machine has been up, asleep or awake: one clock for all of its processes, which never steps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 async def sleep(seconds: float) -> None:
     """Wait without holding up the loop."""
     await asyncio.sleep(seconds)

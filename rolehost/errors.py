@@ -5,6 +5,9 @@ RoleHostError
 ├── ServiceModelError             the service definition or configuration is not valid
 ├── EntryPointError               a role's entry point can't be loaded or misbehaves
 ├── ProgramNotFoundError          a console application can't be started
+├── BadInputError                 a worker's own code finds the input at fault
+├── NotAWakeUpError               a message's body is none of ours
+├── WireError                     a document of the runtime endpoint can't be read
 ├── StoreError                    a store says no, or nothing
 │   ├── StoreUnavailableError     no answer: the call may or may not have been applied
 │   ├── StoreFullError            no space is left; nothing was applied
@@ -54,6 +57,18 @@ class EntryPointError(RoleHostError):
 
 class ProgramNotFoundError(RoleHostError):
     """A console application can't be started: it is missing, or is no program."""
+
+
+class BadInputError(RoleHostError):
+    """The input is at fault: a worker's `process` raises it, no retry follows, and the job fails with its text."""
+
+
+class NotAWakeUpError(RoleHostError):
+    """A message's body is none of ours."""
+
+
+class WireError(RoleHostError):
+    """A document of the runtime endpoint can't be read."""
 
 
 class StoreError(RoleHostError):

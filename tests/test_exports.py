@@ -11,11 +11,14 @@ import pytest
 import rolehost
 
 PUBLIC = {
+    "BadInputError",
     "ConsoleApp",
     "ConsoleAppWorker",
     "Job",
+    "JobSpec",
     "JobState",
     "LocalResource",
+    "Outcome",
     "QueueWorker",
     "Role",
     "RoleEntryPoint",
@@ -23,6 +26,7 @@ PUBLIC = {
     "RoleEnvironmentError",
     "RoleHostError",
     "RoleInstance",
+    "Scratch",
     "ThumbnailWorker",
     "__version__",
     "role_environment",

@@ -45,7 +45,7 @@ async def bootstrap(
     probe_port: int = 0,
     emulated: bool = False,
 ) -> int:
-    """Run one instance of a role until SIGTERM or SIGINT; a second one of these ends it at once.
+    """Run one instance of a role until SIGTERM or SIGINT; another one, a second or more later, makes it hurry.
 
     Args:
         model: the service.

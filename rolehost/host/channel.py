@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Self
 
 from rolehost.environment import Snapshot
+from rolehost.errors import WireError
 from rolehost.host.wire import (
     STARTED,
     STOPPED,
     CurrentState,
     GoalState,
-    WireError,
     environment_document,
     goal_frame,
     read_current_state,

@@ -7,8 +7,8 @@ import secrets
 from datetime import timedelta
 
 from rolehost import clock
-from rolehost.errors import RoleEnvironmentError
-from rolehost.host.wire import CurrentState, GoalState, WireError, current_state, read_goal, read_version
+from rolehost.errors import RoleEnvironmentError, WireError
+from rolehost.host.wire import CurrentState, GoalState, current_state, read_goal, read_version
 from rolehost.telemetry import emit
 
 _LARGEST_GOAL = 1 << 20

@@ -20,6 +20,7 @@ from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.plan import marker_prefix
 from rolehost.host.probes import ask, reserve_port
 from rolehost.host.reaping import reap_orphans
+from rolehost.host.stopping import HURRY_SECONDS, StopRequests
 from rolehost.processes import Child, become_subreaper, end_strays
 from rolehost.service_model import RoleModel, ServiceModel
 from rolehost.telemetry import emit
@@ -40,7 +41,7 @@ async def up(
     drain_seconds: float | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> int:
-    """Run every instance of the service until SIGTERM or SIGINT; a second one of these ends them at once.
+    """Run every instance of the service until SIGTERM or SIGINT; another one, a second or more later, makes it hurry.
 
     Once the first instance of the front end is ready, `rolehost listening on http://HOST:PORT` is written to stdout.
 
@@ -102,8 +103,8 @@ class Fabric:
         self._deployment_id = data.deployment_id()
         self._members: list[_Member] = []
         self._front: socket.socket | None = None
-        self._stopping = asyncio.Event()
-        self._kill = asyncio.Event()
+        self._requests = StopRequests()
+        self._stopping = self._requests.stop
 
     async def end_leftovers(self) -> None:
         """End what an `up` that was killed left behind; an instance that another host runs is left alone."""
@@ -148,11 +149,10 @@ class Fabric:
         emit("service.stopped", service=self._model.name)
 
     def _request_stop(self) -> None:
-        if self._stopping.is_set():
-            self._kill.set()
+        if not self._requests.note():
             return
-        emit("service.stopping", service=self._model.name, seconds=self._model.drain_seconds)
-        self._stopping.set()
+        seconds = HURRY_SECONDS if self._requests.hurry.is_set() else self._model.drain_seconds
+        emit("service.stopping", service=self._model.name, seconds=seconds)
         for member in self._members:
             _tell(member)
 
@@ -160,7 +160,8 @@ class Fabric:
         await self._stopping.wait()
         try:
             async with asyncio.timeout(self._model.drain_seconds + _MARGIN_SECONDS):
-                await self._kill.wait()
+                await self._requests.hurry.wait()
+                await clock.sleep(HURRY_SECONDS + _MARGIN_SECONDS)
         except TimeoutError:
             pass
         for member in self._members:

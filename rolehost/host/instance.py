@@ -15,6 +15,7 @@ from rolehost.host.channel import RuntimeChannel
 from rolehost.host.plan import InstancePlan
 from rolehost.host.recycling import RecyclePauses
 from rolehost.host.status import InstanceState, InstanceStatus
+from rolehost.host.stopping import HURRY_SECONDS, StopRequests
 from rolehost.host.wire import BUSY, RECYCLE, STARTED, STOPPED, CurrentState
 from rolehost.processes import Child, Exit, end_strays
 from rolehost.telemetry import emit
@@ -28,6 +29,7 @@ class _Cause(Enum):
     STOP = auto()
     RECYCLE = auto()
     HUNG = auto()
+    HURRY = auto()
 
 
 class Instance:
@@ -45,17 +47,15 @@ class Instance:
         self._probe = probe
         self._channel = RuntimeChannel(plan.directory_name, self._heard, plan.model.heartbeat_seconds)
         self._pauses = RecyclePauses(plan.model.recycle_seconds)
-        self._stop = asyncio.Event()
-        self._kill = asyncio.Event()
+        self._requests = StopRequests()
+        self._stop = self._requests.stop
         self._recycle = asyncio.Event()
         self._was_ready = False
         self._silence = Silence(plan.model.heartbeat_seconds)
 
     def request_stop(self) -> None:
-        """Stop in order; asked a second time, at once."""
-        if self._stop.is_set():
-            self._kill.set()
-        self._stop.set()
+        """Stop in order; asked again later, in haste."""
+        self._requests.note()
 
     async def run(self) -> None:
         """Keep the instance going until it is to stop."""
@@ -115,20 +115,22 @@ class Instance:
 
     async def _stop_role(self, child: Child, ended: asyncio.Task[Exit], cause: _Cause) -> None:
         model = self._plan.model
-        seconds = model.drain_seconds if cause is _Cause.STOP else model.on_stop_seconds
+        seconds = {_Cause.STOP: model.drain_seconds, _Cause.HURRY: HURRY_SECONDS}.get(cause, model.on_stop_seconds)
         self._status.change(InstanceState.STOPPING, "The role is stopping.")
         self._channel.expect_stopped(seconds)
         emit("role.stopping", seconds=seconds, reason=cause.name.lower())
-        waits: list[asyncio.Task[Any] | Coroutine[Any, Any, Any]] = [ended, clock.sleep(seconds), self._kill.wait()]
-        if cause is _Cause.RECYCLE:
-            waits += [self._silence.over(), self._stop.wait()]
+        nearer = self._requests.hurry if cause is _Cause.STOP else self._stop
+        waits: list[asyncio.Task[Any] | Coroutine[Any, Any, Any]] = [ended, clock.sleep(seconds)]
+        waits += [self._silence.over()] if cause is _Cause.RECYCLE else []
+        waits += [nearer.wait()] if cause is not _Cause.HURRY else []
         first = await _first(*waits)
-        reasons = {1: "the stop deadline passed", 2: "told to stop at once", 3: "no sign of life"}
-        if first in reasons:
-            emit("role.killed", reason=reasons[first])
-            child.kill()
-        elif first != 0:  # a stop overtakes a recycle: its deadline is nearer
-            await self._stop_role(child, ended, _Cause.STOP)
+        if first == 0:
+            return
+        if first == len(waits) - 1 and cause is not _Cause.HURRY:  # a stop overtakes a recycle, haste overtakes a stop
+            await self._stop_role(child, ended, _Cause.STOP if cause is _Cause.RECYCLE else _Cause.HURRY)
+            return
+        emit("role.killed", reason="the stop deadline passed" if first == 1 else "no sign of life")
+        child.kill()
 
     def _note_end(self, end: Exit, cause: _Cause) -> None:
         ending = f"exit code {end.code}" if end.signal is None else f"signal {end.signal}"

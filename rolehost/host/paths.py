@@ -78,7 +78,8 @@ class DataDirectory:
             storages: its local resources; one that is not cleaned on recycle keeps what it holds.
         """
         _ensure(self.root / "resources" / instance, _PASSABLE)
-        _empty(self.temp(instance), _PRIVATE)
+        # Passable: a role without a `Scratch` resource has its scratch directories there, for another user to work in.
+        _empty(self.temp(instance), _PASSABLE)
         for storage in storages:
             path = self.resource(instance, storage.name)
             if storage.clean_on_role_recycle:

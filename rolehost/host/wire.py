@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from rolehost import clock
 from rolehost.environment import RoleInstance, Snapshot
+from rolehost.errors import WireError
 
 VERSION = "2011-03-08"
 FOREVER = "9999-12-31T23:59:59.9999999"
@@ -20,10 +21,6 @@ FOREVER = "9999-12-31T23:59:59.9999999"
 STARTED, BUSY, RECYCLE, STOPPED = "Started", "Busy", "Recycle", "Stopped"
 
 _HEADER = '<?xml version="1.0" encoding="utf-8"?>'
-
-
-class WireError(ValueError):
-    """A message that can't be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,9 @@ def kind_named(name: str) -> JobKind:
 
 
 def _any_parameters(given: Mapping[str, str], _source_type: str) -> dict[str, Any]:
+    for name, value in given.items():
+        if "\0" in value:  # no program can be given it
+            raise InvalidParameterError(f"the parameter {name} holds a NUL character", field=name)
     return dict(given)
 
 

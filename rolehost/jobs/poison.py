@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rolehost.errors import InvalidParameterError, UnknownJobError
+from rolehost.errors import InvalidParameterError, NotAWakeUpError, UnknownJobError
 from rolehost.jobs.job import Job, JobState, new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.submission import Submission, Submitter
 from rolehost.jobs.table import DEBT, TABLE, JobPage, JobTable
-from rolehost.jobs.wake_up import NotAWakeUpError, WakeUp
+from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note
 from rolehost.telemetry import emit
 

@@ -21,7 +21,9 @@ from rolehost.errors import (
     InvalidParameterError,
     KeyInFlightError,
     KeyReusedError,
+    LimitExceededError,
     StoreError,
+    StoreFullError,
     StoreUnavailableError,
     VersionMismatchError,
 )
@@ -151,7 +153,13 @@ class Submitter:
             origin=asked.origin,
             batch=asked.batch,
         )
-        job = await self._insert(spec)
+        try:
+            job = await self._insert(spec)
+        except (StoreFullError, LimitExceededError, InvalidParameterError):
+            if asked.key is None:  # else another process may have accepted the job under the same id meanwhile
+                with suppress(StoreError):
+                    await self._stores.blobs.delete(blob)
+            raise
         emit("job.submitted", job=job_id, kind=spec.kind, bytes=size)
         return job
 
@@ -173,9 +181,6 @@ class Submitter:
             if job is None:
                 raise
             return job
-        except (StoreError, InvalidParameterError):
-            await self._stores.blobs.delete(spec.source.blob)
-            raise
         return Job(spec=spec, version=version, state=JobState.QUEUED)
 
 

@@ -6,15 +6,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from rolehost.errors import RoleHostError
+from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.codec import spec_from_json, spec_to_json
 from rolehost.jobs.job import Charges, JobSpec
 
 FORMAT = 1
-
-
-class NotAWakeUpError(RoleHostError):
-    """A message's body is none of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,22 +125,6 @@ def _kill(stray: Process) -> None:
     procfs.send(stray, signal.SIGKILL)
 
 
-def _may_end(root: Root | None, each: Process) -> bool:
-    running = [other for other in live.values() if not other.ended]
-    if root is not None and each.session == root.pid:
-        return True
-    if any(each.session == other.pid for other in running):
-        return False
-    mark = procfs.marker(each.pid)
-    if mark and any(mark == other.marker for other in running):
-        return False
-    if mark and root is not None and mark == root.marker:
-        return True
-    if mark and mark == os.environ.get(MARKER):
-        return False  # started by code in this process, with our environment
-    return not any(other.started <= each.started for other in running)
-
-
 def _left(root: Root, *, thorough: bool) -> tuple[list[Process], list[Process]]:
     """What is left of a tree whose main process has ended, and what is nobody's; quickly told where no orphan came."""
     orphans = _orphans()

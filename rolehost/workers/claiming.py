@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from rolehost import clock
-from rolehost.errors import StoreError, StoreUnavailableError, VersionMismatchError
+from rolehost.errors import NotAWakeUpError, StoreError, StoreUnavailableError, VersionMismatchError
 from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, JobState
-from rolehost.jobs.table import DEBT, Claim, new_token
-from rolehost.jobs.wake_up import NotAWakeUpError, WakeUp
+from rolehost.jobs.table import DEBT, TABLE, Claim, new_token
+from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note
 from rolehost.telemetry import emit
 from rolehost.workers.reasons import budget_spent, shortened
@@ -186,7 +186,7 @@ async def settle_terminal(desk: Desk, message: QueueMessage | None, state: JobSt
     job = WakeUp.decode(message.body).job
     if await settled(desk.queue.dead_letter(message, reason=cause, description=reason)):
         with suppress(StoreError):  # recovery finds the debt and the dead letter
-            await desk.stores.table("jobs").drop_note(Note(DEBT, job))
+            await desk.stores.table(TABLE).drop_note(Note(DEBT, job))
 
 
 async def settled(verb: Awaitable[object]) -> bool:

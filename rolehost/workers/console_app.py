@@ -11,15 +11,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.processes import Child, ChildIdentity, Exit, WarmStarts
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+GRACE_MOVES = 0.2
+"""How often the grace of an application that is being ended is asked for again."""
+
 # What the original gives to every process of a role, and what of the machine's own a program can't do without.
 _ROLE_VARIABLES = ("RoleRoot", "RoleName", "RoleInstanceID", "RdRoleId", "RoleDeploymentID")
 _SYSTEM_VARIABLES = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "TRACEPARENT")
@@ -102,7 +106,7 @@ async def run_console_app(
     marker: str,
     identity: ChildIdentity | None,
     timeout: float,  # noqa: ASYNC109 - the tree is ended, not only the waiting
-    grace: float,
+    grace: Callable[[], float],
     output: int,
     warm: WarmStarts | None = None,
 ) -> Run:
@@ -115,7 +119,7 @@ async def run_console_app(
         marker: finds what it leaves behind.
         identity: who it runs as.
         timeout: seconds until the whole tree is asked to end.
-        grace: seconds from TERM to KILL.
+        grace: tells the seconds from TERM to KILL; asked again meanwhile, for they may become fewer.
         output: bytes kept of each stream.
         warm: starts it without an interpreter's start, where it can.
 
@@ -131,8 +135,19 @@ async def run_console_app(
             ended = await child.wait()
     except TimeoutError:
         timed_out = True
-        ended = await child.stop(grace)
+        ended = await _stop(child, grace)
     except BaseException:
-        await asyncio.shield(child.stop(grace))
+        await asyncio.shield(_stop(child, grace))
         raise
     return Run(exit=ended, timed_out=timed_out, stdout=child.stdout.text(), stderr=child.stderr.text())
+
+
+async def _stop(child: Child, grace: Callable[[], float]) -> Exit:
+    """End the tree; a grace that has become shorter meanwhile counts."""
+    began = clock.monotonic()
+    stopping = asyncio.create_task(child.stop(grace()))
+    while not stopping.done():
+        await asyncio.wait([stopping], timeout=GRACE_MOVES)
+        if not stopping.done() and grace() < GRACE_MOVES < clock.monotonic() - began:
+            child.kill()
+    return stopping.result()

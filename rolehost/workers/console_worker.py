@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.jobs.job import End, JobSpec
@@ -23,10 +25,6 @@ from rolehost.workers.outcome import Outcome, fault_of, plain_suffix
 from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.reasons import exited, shortened
 from rolehost.workers.scratch import Scratch
-from rolehost.workers.settings import WorkerSettings
-
-if TYPE_CHECKING:
-    from rolehost.workers.desk import Desk
 
 
 class ConsoleAppWorker(QueueWorker):
@@ -37,7 +35,6 @@ class ConsoleAppWorker(QueueWorker):
     """
 
     app: ClassVar[ConsoleApp]
-    _settings: WorkerSettings = WorkerSettings()
     _marker = ""
     _warm: WarmStarts | None = None
 
@@ -58,18 +55,22 @@ class ConsoleAppWorker(QueueWorker):
         """The result's media type."""
         return job.source.type
 
-    async def prepare(self, desk: Desk, root: Path) -> None:
+    async def prepare(self, root: Path) -> None:
         """Find out who the application runs as: nobody, where this host is root and the machine lets it."""
-        self._settings = desk.settings
         own = self.role_environment
         self._marker = f"{own.deployment_id}/{own.current_role_instance.id}/"
         values = standard_values(os.environ)
-        # Whoever it runs as has to reach the interpreter, the application and the scratch directories, by their paths.
-        reaches = "import os, sys; [os.stat(os.path.join(path, '.')) for path in sys.argv[1:]]"
-        probe = [values["python"], "-c", reaches, values["approot"], str(root)]
-        self.identity = await unprivileged_identity(probe, Path("/"))
+        self.identity = await unprivileged_identity(self._reach(values, root), Path("/"))
         if self._settings.warm_start:
             self._warm = self._warm_starts(values)
+
+    def _reach(self, values: Mapping[str, str], root: Path) -> Sequence[str]:
+        """A command that succeeds for whoever reaches what the application needs, each by its path."""
+        program = fill(self.app.argv[:1], values)[0]
+        if program == values["python"]:
+            stat = "import os, sys; [os.stat(os.path.join(path, '.')) for path in sys.argv[1:]]"
+            return [program, "-c", stat, values["approot"], str(root)]
+        return ["stat", "--", f"{root}/.", shutil.which(program) or "/"]
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until stopped; then drain, and end what starts the application warm."""
@@ -96,30 +97,35 @@ class ConsoleAppWorker(QueueWorker):
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the application, and judge how it ended."""
-        target = scratch.folder / f"target{plain_suffix(self.result_name(job))}"
+        template, result_name, result_type = await self._user_code.call(self._asked, job)
+        target = scratch.folder / f"target{plain_suffix(result_name)}"
         # Ours come last: what a client submits must never say which program runs.
         values = {name: str(value) for name, value in job.parameters.items()} | standard_values(os.environ)
         values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
         settings = self._settings
         try:
             run = await run_console_app(
-                fill(await asyncio.to_thread(self.command, job), values),
+                fill(template, values),
                 env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
                 cwd=scratch.folder,
                 marker=f"{self._marker}{scratch.folder.name}",
                 identity=self.identity,
                 timeout=self.app.timeout or settings.timeout,
-                grace=settings.kill_grace,
+                grace=self.grace,
                 output=settings.output,
                 warm=self._warm,
             )
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
-        return self._judge(job, run, scratch, target)
+        made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
+        return self._judge(run, made, _Shown(scratch, job.source.name))
 
-    def _judge(self, job: JobSpec, run: Run, scratch: Scratch, target: Path) -> Outcome:
-        """An exit, and what it left, as an attempt's end."""
-        shown = _Shown(scratch, job.source.name)
+    def _asked(self, job: JobSpec) -> tuple[Sequence[str], str, str]:
+        """What subclasses say of a job, in one call off the infrastructure loop."""
+        return self.command(job), self.result_name(job), self.result_type(job)
+
+    def _judge(self, run: Run, made: Outcome, shown: _Shown) -> Outcome:
+        """An exit, and what it left, as an attempt's end; `made` if all went well."""
         code = -run.exit.signal if run.exit.signal else run.exit.code
         stdout, stderr = shown.text(run.stdout), shown.text(run.stderr)
 
@@ -135,17 +141,9 @@ class ConsoleAppWorker(QueueWorker):
             return outcome(End.BAD_INPUT, exited(name, run.exit.code, None, stderr))
         if run.exit.code != 0:
             return outcome(End.APP_ERROR, exited(name, run.exit.code, None, stderr))
-        if fault := fault_of(target):
+        if made.result and (fault := fault_of(made.result)):
             return outcome(End.BAD_OUTPUT, f"{name} exited with code 0, but {fault}")
-        return Outcome(
-            end=End.OK,
-            exit_code=code,
-            stdout=stdout,
-            stderr=stderr,
-            result=target,
-            result_name=self.result_name(job),
-            result_type=self.result_type(job),
-        )
+        return replace(made, exit_code=code, stdout=stdout, stderr=stderr)
 
 
 class _Shown:

@@ -22,6 +22,7 @@ class Desk:
         queue: the queue of the worker's kind of job.
         settings: leases, budgets and pauses.
         instance: the role instance's id, as attempts record it.
+        draining: set when the worker was told to stop: nothing more is claimed.
         interrupt: set when the drain time is over: what still runs is stopped and given back.
     """
 
@@ -30,4 +31,5 @@ class Desk:
     queue: Queue
     settings: WorkerSettings
     instance: str
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from rolehost.workers.desk import Desk
 
 Attempt = Callable[[JobSpec, Scratch], Awaitable[Outcome]]
+
+_DRAINED = Outcome(end=End.DRAINED, detail="the worker was asked to stop")
+_TERMINATED = {-signal.SIGTERM, 128 + signal.SIGTERM}
+_SIGNAL_SECONDS = 1.0
 
 
 async def process_message(
@@ -67,8 +72,12 @@ async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Ou
     drained = asyncio.create_task(desk.interrupt.wait())
     try:
         await asyncio.wait({work, over, drained}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done() and work.cancelled():
+            return Outcome(end=End.APP_ERROR, detail="it cancelled itself")
         if work.done():
-            return Outcome(end=End.APP_ERROR, detail="it cancelled itself") if work.cancelled() else work.result()
+            outcome = work.result()
+            drained_by_signal = await _ended_by_the_drain(desk, outcome)
+            return replace(outcome, end=End.DRAINED, detail=_DRAINED.detail) if drained_by_signal else outcome
         work.cancel()
         interrupted = await _interrupted(work)
         if over.done():
@@ -82,11 +91,23 @@ async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Ou
 
 async def _interrupted(work: asyncio.Task[Outcome]) -> Outcome:
     """What a cancelled run left; a run that ended well in the last moment counts."""
-    drained = Outcome(end=End.DRAINED, detail="the worker was asked to stop")
     with suppress(asyncio.CancelledError):
         outcome = await work
-        return outcome if outcome.end in {End.OK, End.BAD_INPUT} else drained
-    return drained
+        return outcome if outcome.end in {End.OK, End.BAD_INPUT} else _DRAINED
+    return _DRAINED
+
+
+async def _ended_by_the_drain(desk: Desk, outcome: Outcome) -> bool:
+    """Whether an application died of a TERM that was meant for the service: some managers signal every process of it.
+
+    Our own signal may come a moment later than the application's.
+    """
+    if outcome.end not in {End.KILLED, End.APP_ERROR} or outcome.exit_code not in _TERMINATED:
+        return False
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SIGNAL_SECONDS):
+            await desk.draining.wait()
+    return desk.draining.is_set()
 
 
 async def _download_and_run(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import os
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rolehost import clock
 from rolehost.entrypoint import ServedRole
-from rolehost.errors import StoreError
+from rolehost.errors import BadInputError, RoleEnvironmentError, StoreError
 from rolehost.jobs.job import End, JobSpec
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.table import TABLE, JobTable
@@ -33,12 +35,10 @@ if TYPE_CHECKING:
     from rolehost.stores import QueueMessage
 
 LOOK_EVERY = 5.0
+DEADLINE_MOVES = 0.2
+"""A second signal brings the deadline of a drain nearer; it is looked at so often."""
 MOST_UPLOADS = 4
 """Results on their way for each slot: a store that takes them slowly holds up the slots, not only the leases."""
-
-
-class BadInputError(Exception):
-    """Raise it in `process` when the input is at fault, so that no retry helps: the job fails with this reason."""
 
 
 class QueueWorker(ServedRole):
@@ -51,6 +51,7 @@ class QueueWorker(ServedRole):
     kind: ClassVar[str] = ""
     identity: ChildIdentity | None = None
     _user_code: ClassVar = UserCode()
+    _settings: WorkerSettings = WorkerSettings()
 
     def process(self, job: JobSpec, scratch: Scratch) -> Path | Outcome | Awaitable[Path | Outcome]:
         """Do the job; a plain function or a coroutine function.
@@ -67,13 +68,22 @@ class QueueWorker(ServedRole):
         """
         raise NotImplementedError(f"{type(self).__name__} has no process()")
 
-    async def prepare(self, desk: Desk, root: Path) -> None:
-        """Called once, before the first message, on the infrastructure loop: for what ships."""
+    def grace(self) -> float:
+        """Seconds from TERM to KILL, as much as the host still gives."""
+        left = math.inf if self.stop_deadline is None else self.stop_deadline - clock.monotonic() - 1
+        return max(0.0, min(self._settings.kill_grace, left))
+
+    async def prepare(self, root: Path) -> None:
+        """Called once, before the first message, on the infrastructure loop: for what ships.
+
+        Args:
+            root: where scratch directories are made.
+        """
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the user's `process` off the infrastructure loop, and judge what it did."""
         try:
-            made = await self._user_code.call(self.process, job, scratch)
+            made = await self._interruptible(self._user_code.call(self.process, job, scratch))
         except BadInputError as error:
             return Outcome(end=End.BAD_INPUT, detail=shortened(str(error)))
         except Exception as error:
@@ -84,9 +94,25 @@ class QueueWorker(ServedRole):
             return made
         return Outcome(end=End.OK, result=Path(made), result_name=Path(made).name)
 
+    async def _interruptible(self, call: asyncio.Future[Any]) -> Any:
+        """Wait for user code. A thread can't be ended, a process can: one that outlives its grace costs a recycle."""
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else hears of it
+            if inspect.iscoroutinefunction(self.process):
+                call.cancel()
+            else:
+                await asyncio.wait([call], timeout=self.grace())
+            if not call.done():
+                emit("worker.stuck", kind=self.kind)
+                with suppress(RoleEnvironmentError):  # no host, no recycle
+                    self.role_environment.request_recycle()
+            raise
+
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until stopped; then drain."""
-        settings = WorkerSettings.of(self.role_environment, os.environ)
+        settings = self._settings = WorkerSettings.of(self.role_environment, os.environ)
         async with connect(os.environ) as stores:
             desk = Desk(
                 stores=stores,
@@ -96,7 +122,7 @@ class QueueWorker(ServedRole):
                 instance=self.role_environment.current_role_instance.id,
             )
             root = scratch_root(self.role_environment)
-            await self.prepare(desk, root)
+            await self.prepare(root)
             emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
             await _Loop(self, desk, root).work(stopping)
 
@@ -176,11 +202,16 @@ class _Loop:
     async def _drain(self) -> None:
         """Give back what waits in line; let what fits finish, then interrupt the rest."""
         settings = self._desk.settings
-        end = min(clock.monotonic() + settings.drain, self._worker.stop_deadline or math.inf)
+        drained = clock.monotonic() + settings.drain
+        self._desk.draining.set()
         emit("worker.draining", running=len(self._tasks))
         await asyncio.gather(*(settled(self._desk.queue.release(message)) for message in self._slots.rest()))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(0.0, end - clock.monotonic() - settings.kill_grace - 1))
+        while self._tasks:
+            end = min(drained, self._worker.stop_deadline or math.inf)
+            left = end - clock.monotonic() - settings.kill_grace - 1
+            if left <= 0:
+                break
+            await asyncio.wait(self._tasks, timeout=min(left, DEADLINE_MOVES))
         self._desk.interrupt.set()
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -84,6 +84,18 @@ def marked(prefix: str) -> list[int]:
     return found
 
 
+def signal_again_and_again(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+    """What an impatient person does; the first second counts as one signal."""
+
+    def ended() -> bool:
+        if process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.3)
+        return process.poll() is not None
+
+    until(ended, "the end", seconds=8)
+
+
 class TinyService:
     """A service of the test's own roles. Ends all that it started."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from support.pictures import mixed, photograph
-from support.service import Service, command_line, marked, running, until
+from support.service import Service, command_line, descendants, marked, running, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -130,18 +132,38 @@ def test_an_application_that_always_exits_3_is_poisoned_and_replayed(tmp_path: P
         service.close()
 
 
-def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
-    slow_definition(tmp_path, seconds=30, drain=20, slots=1)
+def test_a_second_signal_ends_all_soon_and_still_charges_nothing(tmp_path: Path) -> None:
+    deaf_definition(tmp_path, drain=20)
     with running(tmp_path) as service:
         assert service.command("submit", "--kind", "slow", photograph_at(tmp_path)).returncode == 0
         until(lambda: sleeping(service), "it runs")
         assert service.process is not None
         service.process.send_signal(signal.SIGTERM)
         until(lambda: "worker.draining" in service.log(), "the drain has begun")
+        time.sleep(1.1)  # what comes within a second is one request
         since = time.monotonic()
-        service.stop(signal.SIGTERM)
-        assert time.monotonic() - since < 5
-        until(lambda: not marked(service.data), "nothing is left", seconds=5)
+        assert service.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - since < 4
+        assert marked(service.data) == []
+        (job,) = service.jobs()
+        assert (job["state"], [attempt["end"] for attempt in job["attempts"]]) == ("queued", ["drained"])
+        assert job["charges"] == {"app": 0, "resource": 0, "lost": 0}
+
+
+def test_a_signal_to_every_process_of_the_service_is_a_drain(tmp_path: Path) -> None:
+    """As systemd stops a service by default; the console application gets it, too."""
+    slow_definition(tmp_path, seconds=30, drain=6, slots=1)
+    with running(tmp_path) as service:
+        assert service.command("submit", "--kind", "slow", photograph_at(tmp_path)).returncode == 0
+        until(lambda: sleeping(service), "it runs")
+        assert service.process is not None
+        for pid in [*descendants(service.process.pid), service.process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        (job,) = service.jobs()
+        assert (job["state"], [attempt["end"] for attempt in job["attempts"]]) == ("queued", ["drained"])
+        assert job["charges"] == {"app": 0, "resource": 0, "lost": 0}
 
 
 def definition(entry_point: str, settings: Mapping[str, object], drain: float = 10) -> str:
@@ -179,6 +201,17 @@ def slow_definition(folder: Path, seconds: float = 3, drain: float = 10, slots: 
     (folder / "service.toml").write_text(definition("slow_worker:SlowWorker", grace, drain))
 
 
+def deaf_definition(folder: Path, drain: float) -> None:
+    """A worker whose console application does not hear TERM."""
+    (folder / "slow_worker.py").write_text(
+        "from rolehost import ConsoleApp, ConsoleAppWorker\n\n\n"
+        "class SlowWorker(ConsoleAppWorker):\n"
+        '    kind = "slow"\n'
+        '    app = ConsoleApp(("sh", "-c", "trap \'\' TERM; sleep 60"))\n'
+    )
+    (folder / "service.toml").write_text(definition("slow_worker:SlowWorker", {"Worker.Slots": 1}, drain))
+
+
 def photograph_at(folder: Path, number: int = 0) -> Path:
     """A small picture."""
     path = folder / f"photo{number}.jpg"
@@ -208,3 +241,31 @@ def test_a_twelve_megapixel_photograph_becomes_its_thumbnail(tmp_path: Path) -> 
             assert thumbnail.format == "WEBP"
             assert thumbnail.height == 200, "it stands upright: the camera was turned"
             assert thumbnail.width < thumbnail.height
+
+
+def test_where_the_host_is_root_an_application_is_nobody_also_without_a_scratch_resource() -> None:
+    """Nothing but an entry point is declared. The folder is one that everybody may pass, as a user's data would be."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        place.chmod(0o711)
+        (place / "who.py").write_text(
+            "from rolehost import ConsoleApp, ConsoleAppWorker\n\n\n"
+            "class Who(ConsoleAppWorker):\n"
+            '    kind = "who"\n'
+            '    app = ConsoleApp(("sh", "-c", \'id -u > "$0"; cat "$1" >> "$0" || true\', "{target}", "{secret}"))\n'
+        )
+        service = Service(place)
+        service.define('[service]\nname = "who"\n[roles.Worker]\nentry_point = "who:Who"\n')
+        try:
+            service.start(front_end=False)
+            secret = f"secret={service.data / 'store.db'}"
+            asked = ("--kind", "who", "--parameter", secret, photograph_at(place), "--output", place / "out")
+            answer = service.command("submit", *asked)
+            assert answer.returncode == 0, answer.stderr + service.log()
+            (result,) = (place / "out").iterdir()
+            if os.getuid() == 0:
+                assert result.read_bytes() == b"65534\n", "not root, and the store can't be read"
+            else:
+                assert result.read_bytes().startswith(f"{os.getuid()}\n".encode())
+        finally:
+            service.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -61,7 +62,8 @@ class Service:
             )
         if front_end:
             assert self.process.stdout is not None
-            line = self.process.stdout.readline()
+            spoken, _, _ = select.select([self.process.stdout], [], [], SECONDS)
+            line = self.process.stdout.readline() if spoken else ""
             assert line.startswith("rolehost listening on http://127.0.0.1:"), f"{line!r}\n{self.log()}"
             self.url = line.split()[-1]
 

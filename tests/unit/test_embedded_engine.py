@@ -9,10 +9,12 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from rolehost import clock
 from rolehost.errors import AlreadyExistsError, StoreError, StoreFullError, StoreUnavailableError
 from rolehost.stores import NewRow
 from rolehost.stores.connect import connect
@@ -259,3 +261,39 @@ async def test_a_bell_that_nobody_hears_fills_without_harm(stores: EmbeddedStore
     await second.close()
     os.close(fifo)
     assert len(await stores.queue("jobs").receive(1, hide=1, wait=1)) == 1
+
+
+async def test_a_stepped_wall_clock_neither_shows_nor_hides_a_message(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = await EmbeddedStores.open(data)
+    queue = stores.queue("jobs")
+    await queue.put("held", message_id="1")
+    assert await queue.receive(1, hide=60)
+    await queue.put("soon", message_id="2", delay=0.2)
+    for hours in (2, -2):
+        step = timedelta(hours=hours)
+        monkeypatch.setattr(clock, "now", lambda step=step: datetime.now(UTC) + step)
+        (counts,) = [await queue.counts()]
+        assert (counts.visible or 0) + (counts.hidden or 0) == 2
+        assert not [message for message in await queue.receive(2, hide=0.1) if message.body == "held"]
+    (message,) = await queue.receive(1, hide=60, wait=5)
+    assert message.body == "soon"
+    await stores.close()
+
+
+async def test_after_a_reboot_messages_are_due_when_they_would_have_been(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = await EmbeddedStores.open(data)
+    await stores.queue("jobs").put("later", message_id="1", delay=100)
+    await stores.queue("jobs").put("now", message_id="2", delay=20)
+    await stores.close()
+    up, down = clock.since_boot(), 50.0
+    monkeypatch.setattr(schema, "_boot_id", lambda: "the next boot")
+    monkeypatch.setattr(clock, "since_boot", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) - up)
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(seconds=down))
+    stores = await EmbeddedStores.open(data)
+    assert [message.body for message in await stores.queue("jobs").receive(2, hide=60)] == ["now"]
+    assert (await stores.queue("jobs").counts()).hidden == 2
+    await stores.close()

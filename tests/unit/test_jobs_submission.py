@@ -229,3 +229,23 @@ async def test_a_link_is_no_asset(bench: Bench) -> None:
     with pytest.raises(SubmissionError):
         await bench.submitter.submit(bench.asked(path=link))
     assert await nothing_is_stored(bench)
+
+
+async def test_a_late_refusal_does_not_take_the_input_of_the_job_that_another_process_placed(bench: Bench) -> None:
+    """Under one key two processes place one job: the one that fails must leave what the other one's row names."""
+    asked = bench.asked(key="k")
+    bench.faults.delay("submit", 0.5)
+    bench.faults.refuse("submit", at=1, error=StoreFullError)
+    late = asyncio.create_task(bench.submitter.submit(asked))
+    await until(lambda: called(bench, "submit"))
+    await age(bench, timedelta(seconds=11))
+    job = await Submitter(bench.inner).submit(asked)
+    with pytest.raises(StoreFullError):
+        await late
+    assert await bench.blobs("") == [job.spec.source.blob]
+
+
+async def test_a_parameter_that_no_program_can_be_given_is_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidParameterError, match="NUL"):
+        await bench.submitter.submit(bench.asked(given={"name": "a\0b"}))
+    assert await nothing_is_stored(bench)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from rolehost import clock
+from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.job import Charges
-from rolehost.jobs.wake_up import NotAWakeUpError, WakeUp
+from rolehost.jobs.wake_up import WakeUp
 from support.jobs import a_spec
 
 

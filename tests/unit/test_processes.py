@@ -16,6 +16,7 @@ import pytest
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.processes import MARKER, Child, ChildIdentity, Exit, Output, tree
+from support.descriptors import loud_stdin
 
 PATH = os.environ["PATH"]
 MARK = f"test-processes/{os.getpid()}"
@@ -67,7 +68,8 @@ async def test_a_signal_is_told_as_a_signal() -> None:
 
 
 async def test_stdin_is_empty_and_the_session_its_own(tmp_path: Path) -> None:
-    _, text = await run("cat; pwd; ps -o sid= -p $$; echo $$", cwd=tmp_path)
+    with loud_stdin():
+        _, text = await run("cat; pwd; ps -o sid= -p $$; echo $$", cwd=tmp_path)
     cwd, session, pid = text.split()
     assert cwd == str(tmp_path)
     assert session == pid

@@ -54,7 +54,8 @@ async def worker(bench: Bench, code: str, *, warm_imports: tuple[str, ...] | Non
 
     made = Worker()
     made.role_environment = RoleEnvironment.for_testing()
-    await made.prepare(bench.desk, bench.root)
+    made._settings = bench.desk.settings
+    await made.prepare(bench.root)
     if made._warm:
         async with asyncio.timeout(30):
             assert await made._warm.ready()

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from rolehost.environment import parse_snapshot
+from rolehost.errors import WireError
 from rolehost.host.channel import RuntimeChannel
 from rolehost.host.channel_client import RuntimeClient
 from rolehost.host.paths import DataDirectory
 from rolehost.host.plan import InstancePlan
-from rolehost.host.wire import CurrentState, GoalState, WireError, goal_frame, read_current_state, read_goal
+from rolehost.host.wire import CurrentState, GoalState, goal_frame, read_current_state, read_goal
 from rolehost.service_model import InputEndpoint, LocalStorage, RoleModel, ServiceModel
 
 AWKWARD = "a <b> & \"c\" 'd'\r\n\tü €"

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rolehost.processes import MARKER, ChildIdentity
 from rolehost.workers.console_app import ConsoleApp, allowed_environment, fill, standard_values
 from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.processing import process_message
+from support.descriptors import loud_stdin
 from support.jobs import CONTENT, KIND, Bench, claimed, open_bench, until
 
 DUMP = "import json, os, sys; json.dump({'argv': sys.argv[3:], 'env': dict(os.environ)}, open(sys.argv[1], 'w'))"
@@ -164,7 +167,8 @@ def test_variables_that_are_not_set_are_not_made_up(tmp_path: Path) -> None:
 
 
 async def test_stdin_is_empty(bench: Bench) -> None:
-    job = await outcome(bench, shell(bench, 'cat > "$2"; wc -c < "$2" > "$2.n"; mv "$2.n" "$2"'))
+    with loud_stdin():
+        job = await outcome(bench, shell(bench, 'cat > "$2"; wc -c < "$2" > "$2.n"; mv "$2.n" "$2"'))
     assert job.result is not None, job.reason
     assert b"".join([piece async for piece in bench.inner.blobs.stream(job.result.blob)]).strip() == b"0"
 
@@ -359,3 +363,29 @@ async def test_a_command_of_the_workers_own_is_asked_for_each_job(bench: Bench) 
     made._settings = bench.desk.settings
     job = await outcome(bench, made, given={"from": "/etc/hostname"})
     assert job.state is JobState.COMPLETED, job.reason
+
+
+async def test_what_a_subclass_says_of_a_job_never_stops_the_loop(bench: Bench) -> None:
+    """A slow `result_name` would hold up every renewal of the process."""
+    beats: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            beats.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    class Slow(ConsoleAppWorker):
+        kind = KIND
+        app = ConsoleApp(("cp", "{source}", "{target}"))
+
+        def result_name(self, job: JobSpec) -> str:
+            time.sleep(0.5)
+            return job.source.name
+
+    beating = asyncio.create_task(beat())
+    try:
+        await bench.submit()
+        await bench.process(Slow().attempt)
+    finally:
+        beating.cancel()
+    assert max(later - earlier for earlier, later in pairwise(beats)) < 0.4

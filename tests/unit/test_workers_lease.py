@@ -245,3 +245,13 @@ async def test_nothing_is_renewed_after_the_block_however_it_ended(bench: Bench)
     with pytest.raises(ZeroDivisionError):
         await broken_off()
     assert asyncio.all_tasks() == before
+
+
+async def test_trust_in_a_claim_counts_from_when_it_was_sent(bench: Bench) -> None:
+    await bench.submit()
+    message = await bench.receive()
+    sent = clock.monotonic()
+    bench.faults.delay("jobs.write", 0.4)
+    claim = await begin(bench.desk, message)
+    assert claim is not None
+    assert claim.sent - sent < 0.2

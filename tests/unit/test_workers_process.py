@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 
+from rolehost.environment import RoleEnvironment
+from rolehost.errors import BadInputError
 from rolehost.jobs.job import Charges, End, Job, JobSpec, JobState
 from rolehost.workers.outcome import Outcome
-from rolehost.workers.queue_worker import BadInputError, QueueWorker
+from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.scratch import Scratch
-from support.jobs import KIND, Bench, open_bench
+from support.jobs import KIND, Bench, open_bench, overtake
 
 
 @pytest.fixture
@@ -74,3 +77,35 @@ async def test_what_user_code_does_is_its_attempts_end(  # noqa: PLR0917 - one l
     assert ([attempt.end for attempt in row.attempts], row.state) == ([end], state)
     assert row.charges == Charges(app=charged)
     assert said in row.reason
+
+
+class Deaf(QueueWorker):
+    """A plain function that nobody can interrupt."""
+
+    kind = KIND
+
+    def __init__(self) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def process(self, job: JobSpec, scratch: Scratch) -> Path:
+        del job
+        self.begun.set()
+        self.released.wait(30)
+        return scratch.source
+
+
+async def test_a_plain_function_that_outlives_its_lease_costs_a_recycle(bench: Bench) -> None:
+    recycled: list[bool] = []
+    worker = Deaf()
+    worker.role_environment = RoleEnvironment.for_testing(on_recycle=lambda: recycled.append(True))
+    worker._settings = bench.desk.settings
+    job = await bench.submit()
+    working = asyncio.create_task(bench.process(worker.attempt))
+    assert await asyncio.to_thread(worker.begun.wait, 10)
+    row = await overtake(bench, job.id)
+    try:
+        await working
+    finally:
+        worker.released.set()
+    assert recycled == [True]
+    assert await bench.row(job.id) == row

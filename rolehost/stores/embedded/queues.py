@@ -255,7 +255,7 @@ def _dead_letter(transaction: Transaction, queue: str, message: QueueMessage, re
 
 
 def _peek(connection: sqlite3.Connection, queue: str, count: int) -> Sequence[QueueMessage]:
-    now = clock.now().timestamp()
+    now = clock.since_boot()
     found = connection.execute(
         "SELECT * FROM (SELECT seq, id, body, dequeue_count, reason, description FROM messages "
         "WHERE queue = ? AND due IS NULL ORDER BY seq LIMIT ?) UNION ALL "
@@ -270,7 +270,7 @@ def _peek(connection: sqlite3.Connection, queue: str, count: int) -> Sequence[Qu
 
 
 def _counts(connection: sqlite3.Connection, queue: str) -> QueueCounts:
-    now = clock.now().timestamp()
+    now = clock.since_boot()
     # One statement, so that no message is counted twice or missed while it moves.
     visible, due, hidden, dead = connection.execute(
         "SELECT (SELECT count(*) FROM messages WHERE queue = ?1 AND due IS NULL), "

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
+from pathlib import Path
 
+from rolehost import clock
 from rolehost.errors import StoreError, StoreFullError, StoreUnavailableError
 from rolehost.stores.embedded.layout import FairLock, Layout
 
@@ -32,6 +35,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX messages_visible ON messages (queue, seq) WHERE due IS NULL",
         "CREATE INDEX messages_hidden ON messages (queue, due) WHERE due IS NOT NULL",
         "CREATE INDEX messages_dead ON messages (queue, id) WHERE reason IS NOT NULL",
+        # Which boot `due` counts its seconds from, and that moment on the wall clock.
+        "CREATE TABLE boot (id TEXT NOT NULL, began REAL NOT NULL)",
     ),
 )
 
@@ -58,6 +63,7 @@ def prepare(layout: Layout, lock: FairLock) -> None:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
                 _migrate(connection)
+                _rebase(connection)
             finally:
                 connection.close()
         except sqlite3.Error as error:
@@ -77,6 +83,26 @@ def _migrate(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={number}")
         connection.execute("COMMIT")
+
+
+def _rebase(connection: sqlite3.Connection) -> None:
+    """Count `due` from this boot: a wall clock that steps must neither show nor hide a message whose lease is alive."""
+    boot, began = _boot_id(), clock.now().timestamp() - clock.since_boot()
+    connection.execute("BEGIN IMMEDIATE")
+    known = connection.execute("SELECT id, began FROM boot").fetchone()
+    if known is None or known[0] != boot:
+        if known is not None:
+            connection.execute("UPDATE messages SET due = due + ? WHERE due IS NOT NULL", (known[1] - began,))
+        connection.execute("DELETE FROM boot")
+        connection.execute("INSERT INTO boot VALUES (?, ?)", (boot, began))
+    connection.execute("COMMIT")
+
+
+def _boot_id() -> str:
+    """What tells one boot of a machine from all others; empty where the kernel doesn't say."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
 
 
 def translated(error: BaseException) -> StoreError:

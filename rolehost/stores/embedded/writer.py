@@ -28,7 +28,7 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute = connection.execute
-        self.now = clock.now().timestamp()
+        self.now = clock.since_boot()
         self.group_queues: set[str] = set()
         self._queues: set[str] = set()
         self._changes: dict[tuple[str, str], int] = {}
