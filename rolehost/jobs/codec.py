@@ -110,6 +110,7 @@ def job_from_row(row: Row) -> Job:
         reason=str(facts.get("reason", "")),
         attempt=int(facts.get("attempt", 0)),
         token=str(facts.get("token", "")),
+        lease=float(facts.get("lease", 0.0)),
         attempts=tuple(sorted(attempts, key=lambda attempt: attempt.number)),
         started_at=_moment(facts, "started_at"),
         finished_at=_moment(facts, "finished_at"),

@@ -207,6 +207,7 @@ class Job:
         reason: why it is there, for a person; empty where there is nothing to say.
         attempt: the number of the latest attempt, 0 before the first.
         token: the running attempt's lease token, empty when nobody holds a lease.
+        lease: how many seconds its holder's lease is; 0 when nobody ever held one.
         attempts: all of them, oldest first.
         retries_at: when a queued job is tried again, if it waits.
         result: of a completed job.
@@ -218,6 +219,7 @@ class Job:
     reason: str = ""
     attempt: int = 0
     token: str = ""
+    lease: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -111,6 +111,7 @@ class JobTable:
         changes |= {
             "attempt": number,
             "token": token,
+            "lease": lease,
             "lease_until": clock.iso(started + timedelta(seconds=lease)),
             "retries_at": None,
             "reason": None,

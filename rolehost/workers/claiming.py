@@ -170,9 +170,9 @@ def _overdue(desk: Desk, spec: JobSpec) -> bool:
 
 
 async def _hide(desk: Desk, message: QueueMessage, job: Job) -> None:
-    """Somebody holds the lease: come back in a lease, with the version that was seen now."""
+    """Somebody holds the lease: come back in a lease, theirs if it is longer, with the version that was seen now."""
     body = WakeUp(job=job.id, spec=job.spec, seen=job.version).encode()
-    await settled(desk.queue.release(message, delay=desk.settings.lease, body=body))
+    await settled(desk.queue.release(message, delay=max(desk.settings.lease, job.lease), body=body))
 
 
 async def settle_terminal(desk: Desk, message: QueueMessage | None, state: JobState, reason: str) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -296,4 +297,44 @@ async def test_after_a_reboot_messages_are_due_when_they_would_have_been(
     stores = await EmbeddedStores.open(data)
     assert [message.body for message in await stores.queue("jobs").receive(2, hide=60)] == ["now"]
     assert (await stores.queue("jobs").counts()).hidden == 2
+    await stores.close()
+
+
+async def test_what_is_acknowledged_is_flushed_and_what_only_repeats_a_delivery_is_not(data: Path) -> None:
+    """Each commit is asked for the setting under which it was made: 2 is FULL, 1 is NORMAL."""
+    stores = await EmbeddedStores.open(data)
+    connection = stores._writer._connection
+
+    def setting(transaction: Transaction) -> int:
+        (value,) = transaction.execute("PRAGMA synchronous").fetchone()
+        return int(value)
+
+    assert connection is not None
+    assert await stores._writer.do(setting) == 2
+    assert await stores._writer.do(setting, durable=False) == 1
+    assert await stores._writer.do(setting) == 2
+    await stores.close()
+
+
+async def test_a_blob_and_its_name_are_flushed_before_they_are_acknowledged(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content before it gets its name, the directory after."""
+    steps: list[str] = []
+    flush, link = os.fsync, os.link
+
+    def flushed(file: int) -> None:
+        steps.append("directory" if stat.S_ISDIR(os.fstat(file).st_mode) else "content")
+        flush(file)
+
+    def linked(*arguments: Any, **options: Any) -> None:
+        steps.append("name")
+        link(*arguments, **options)
+
+    stores = await EmbeddedStores.open(data)
+    await stores.blobs.put("results/job/first", b"x")
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "link", linked)
+    await stores.blobs.put("results/job/second", b"x")
+    assert steps == ["content", "name", "directory"]
     await stores.close()

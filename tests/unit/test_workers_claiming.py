@@ -98,6 +98,15 @@ async def test_a_live_lease_hides_the_message_for_one_lease_with_what_was_seen(b
     assert (woken.seen, woken.version) == (held.version, None)
 
 
+async def test_a_longer_lease_of_another_worker_is_respected_in_its_own_length(bench: Bench) -> None:
+    job = await bench.submit()
+    await claimed(bench.other(lease=LEASE * 3), job)
+    assert await start(bench) is None
+    hidden = clock.monotonic()
+    await bench.receive()
+    assert clock.monotonic() - hidden > LEASE * 2
+
+
 async def test_a_lease_that_is_renewed_is_never_dead(bench: Bench) -> None:
     held = await claimed(bench.other(), await bench.submit())
     for _ in range(3):
