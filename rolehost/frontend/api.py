@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rolehost.errors import InvalidParameterError
@@ -25,6 +26,9 @@ PREFIX = "/api/v1"
 PARAMETERS = frozenset({"size", "width", "height", "format"})
 KEY = "Idempotency-Key"
 LONGEST_LIST = 200
+USUAL_LIST = 50
+EMPTY_IS_NONE = BeforeValidator(lambda text: None if text == "" else text)
+EMPTY_IS_USUAL = BeforeValidator(lambda text: USUAL_LIST if text == "" else text)
 
 router = APIRouter(prefix=PREFIX, tags=["jobs"])
 
@@ -70,13 +74,15 @@ def accepted(job: Job) -> Response:
 @router.get("/jobs", operation_id="listJobs", summary="List jobs, the newest first", **openapi.LIST)
 async def list_jobs(
     request: Request,
-    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST, description="At most so many.")] = 50,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state."), EMPTY_IS_NONE] = None,
+    limit: Annotated[int, Query(ge=1, le=LONGEST_LIST, description="At most so many."), EMPTY_IS_USUAL] = USUAL_LIST,
     cursor: Annotated[
-        str | None, Query(max_length=1024, description="Where to go on: the `cursor` of the page before.")
+        str | None,
+        Query(max_length=1024, description="Where to go on: the `cursor` of the page before."),
+        EMPTY_IS_NONE,
     ] = None,
 ) -> Response:
-    """List jobs. `cursor` in the answer is null on the last page."""
+    """List jobs. `cursor` in the answer is null on the last page. An empty parameter is as none."""
     services: Services = request.app.state.services
     try:
         page = await services.jobs.list(state=state, limit=limit, cursor=cursor)

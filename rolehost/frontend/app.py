@@ -17,6 +17,7 @@ from rolehost.errors import RoleHostError
 from rolehost.frontend import api, openapi, pages
 from rolehost.frontend.access import Access
 from rolehost.frontend.headers import HeadAsGet, SafeHeaders
+from rolehost.frontend.hosts import HostGuard
 from rolehost.frontend.limits import BodyLimits
 from rolehost.frontend.origin import OriginGuard
 from rolehost.frontend.probes import relay
@@ -35,7 +36,12 @@ ABOUT = "Submit pictures, watch the jobs, fetch the thumbnails. Every error is a
 
 
 def create_app(
-    stores: Stores, spool: Spool, *, settings: FrontendSettings | None = None, probe: str | None = None
+    stores: Stores,
+    spool: Spool,
+    *,
+    settings: FrontendSettings | None = None,
+    probe: str | None = None,
+    hosts: frozenset[str] | None = None,
 ) -> ASGIApp:
     """The front end over stores.
 
@@ -44,6 +50,7 @@ def create_app(
         spool: where uploads wait.
         settings: caps and deadlines.
         probe: host:port of the bootstrapper's probes, whose answers are passed on.
+        hosts: names that requests may use beside the loopback's; None for any.
     """
     settings = settings or FrontendSettings()
     app = FastAPI(
@@ -65,7 +72,7 @@ def create_app(
     app.mount("/static", _KeptFiles(packages=[("rolehost.frontend", "static")]), name="static")
     for class_ in (HTTPException, RequestValidationError, RoleHostError, Exception):
         app.add_exception_handler(class_, _refuse)
-    return Access(SafeHeaders(HeadAsGet(BodyLimits(OriginGuard(app), settings))))
+    return Access(SafeHeaders(HeadAsGet(BodyLimits(HostGuard(OriginGuard(app), hosts), settings))))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

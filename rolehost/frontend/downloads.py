@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unicodedata import combining, normalize
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -63,12 +65,21 @@ async def send_asset(request: Request, blobs: Blobs, asset: Asset) -> Response:
 def disposition(name: str, *, inline: bool) -> str:
     """A Content-Disposition that carries any name: RFC 6266, the name in the extended form of RFC 8187.
 
+    Before it stands the name in ASCII, for programs that know no other form, such as `curl -OJ`.
+
     Args:
         name: the file's name; quotes, line ends and characters outside ASCII do no harm.
         inline: shown in the page, else saved.
     """
     kind = "inline" if inline else "attachment"
-    return f"{kind}; filename*=UTF-8''{quote(name.encode('utf-8', 'replace'), safe='')}"
+    extended = quote(name.encode("utf-8", "replace"), safe="")
+    return f"{kind}; filename=\"{ascii_name(name)}\"; filename*=UTF-8''{extended}"
+
+
+def ascii_name(name: str) -> str:
+    """A file's name in characters that stand in a quoted string, on every file system, and hide no file."""
+    bare = "".join(character for character in normalize("NFKD", name) if not combining(character))
+    return re.sub(r"[^A-Za-z0-9 ()+,=@._-]", "_", bare).lstrip(" .") or "download"
 
 
 def _known(sent: str, tag: str) -> bool:

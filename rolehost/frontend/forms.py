@@ -175,7 +175,7 @@ class _Reader:
             told = "Exactly one file makes a job." if most == 1 else f"At most {most} files can be sent at once."
             raise refusal(422, "too-many-files", told, wrong=FILE)
         path = self._folder / f"{len(self.form.files):04d}"
-        self._file = Upload(name=display_name(name) if name else "", path=path)
+        self._file = Upload(name=display_name(_unescaped(name)) if name else "", path=path)
         self.form.files.append(self._file)
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
@@ -236,6 +236,14 @@ def _disposition(value: str) -> tuple[str, dict[str, str]]:
     return kind.decode("latin-1"), {
         name.decode("latin-1"): text.decode("utf-8", "replace") for name, text in options.items()
     }
+
+
+def _unescaped(name: str) -> str:
+    """A file's name without the three escapes that HTML's form encoding makes, and no others: `%` itself is sent as is.
+
+    The pages' form and the API are read alike: a page's `FormData`, curl and most HTTP libraries escape as browsers do.
+    """
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _text(name: str, data: bytearray) -> str:

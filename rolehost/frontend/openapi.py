@@ -214,5 +214,7 @@ def _only_what_happens(responses: dict[str, Schema]) -> None:
     """The framework's own 422 goes where ids are just unknown; what any address may answer is told once."""
     if PROBLEM not in responses.get("422", {}).get("content", {PROBLEM: {}}):
         del responses["422"]
-    told = "A request that breaks a limit of the service: its method, its head, its body's size, time or coding."
+    told = (
+        "A request that breaks a limit of the service: its host, its method, its head, its body's size, time or coding."
+    )
     responses["default"] = {"description": told, "content": {PROBLEM: {"schema": _ref("Problem")}}}

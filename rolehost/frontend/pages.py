@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend.downloads import DISPLAYABLE, Asset, send_asset
+from rolehost.frontend.downloads import Asset, send_asset
+from rolehost.frontend.hosts import name_of
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.submit_form import show_form, submit_form
 from rolehost.frontend.views import page
@@ -40,7 +41,7 @@ async def list_jobs(request: Request) -> Response:
         jobs=found.jobs,
         state=state,
         counts=counts,
-        first="cursor" not in request.query_params,
+        first=not request.query_params.get("cursor"),
         older=_older("/jobs", found, state),
         refresh=REFRESH_LIST if any(not job.state.terminal for job in found.jobs) else None,
     )
@@ -49,7 +50,7 @@ async def list_jobs(request: Request) -> Response:
 async def show_poison(request: Request) -> Response:
     """The poisoned jobs, each with its reason and what can be done with it."""
     found = await _page_of_jobs(request, JobState.POISONED)
-    first = "cursor" not in request.query_params
+    first = not request.query_params.get("cursor")
     return page("poison.html", jobs=found.jobs, older=_older("/poison", found, None), first=first)
 
 
@@ -59,16 +60,15 @@ async def show_job(request: Request) -> Response:
     return page(
         "job.html",
         job=job,
-        source_shown=job.spec.source.type in DISPLAYABLE,
-        result_shown=job.result is not None and job.result.type in DISPLAYABLE,
         replayable=job.state in REPLAYABLE,
         refresh=None if job.state.terminal else REFRESH_JOB,
     )
 
 
-async def show_api(_request: Request) -> Response:
-    """How to use the API, in a few lines."""
-    return page("api.html")
+async def show_api(request: Request) -> Response:
+    """How to use the API, in a few lines, at the address that the page was asked for."""
+    host = request.headers.get("host", "")
+    return page("api.html", base=f"{request.url.scheme}://{host}" if name_of(host) else "")
 
 
 async def picture(request: Request) -> Response:
@@ -95,6 +95,14 @@ async def replay(request: Request) -> Response:
     except InvalidParameterError as error:
         raise refusal(409, "not-replayable", str(error)) from error
     return RedirectResponse(f"/jobs/{again.id}", 303)
+
+
+async def confirm_purge(request: Request) -> Response:
+    """What a purge would remove, before it does."""
+    job = await _job(request)
+    if job.state not in REPLAYABLE:
+        raise refusal(409, "not-purgeable", f"The job is {job.state}; only a poisoned or failed job can be purged.")
+    return page("purge.html", job=job)
 
 
 async def purge(request: Request) -> Response:
@@ -155,6 +163,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/jobs/{job_id}/result", "GET", download),
     ("/jobs/{job_id}/source", "GET", source),
     ("/jobs/{job_id}/replay", "POST", replay),
+    ("/jobs/{job_id}/purge", "GET", confirm_purge),
     ("/jobs/{job_id}/purge", "POST", purge),
     ("/poison", "GET", show_poison),
     ("/api", "GET", show_api),

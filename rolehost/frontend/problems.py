@@ -108,10 +108,33 @@ def problem_of(error: Exception) -> Problem:
     return Problem(status=500, kind="internal", detail="Something went wrong here; it was noted.")
 
 
+# What each fault of a query parameter asks for instead, by pydantic's name of it; what is left out is just not valid.
+_ASKED = {
+    "enum": "must be {expected}",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length} characters",
+}
+LONGEST_SHOWN = 40
+
+
 def _validation(error: RequestValidationError) -> Problem:
-    wrong = tuple((str(fault["loc"][-1]), str(fault["msg"])) for fault in error.errors())
-    detail = "; ".join(f"{name}: {message}" for name, message in wrong)
+    wrong = tuple((str(fault["loc"][-1]), _sentence(fault)) for fault in error.errors())
+    detail = "; ".join(sentence for _, sentence in wrong)
     return Problem(status=422, kind="invalid-parameter", detail=detail, errors=wrong)
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """`limit must be at most 200, not '300'`."""
+    name, asked = fault["loc"][-1], _ASKED.get(fault["type"])
+    if asked is None:
+        return f"{name} is not valid"
+    facts = {key: str(value).replace("'", "") for key, value in fault.get("ctx", {}).items()}
+    given = str(fault["input"])
+    told = "" if len(given) > LONGEST_SHOWN else f", not {given!r}"
+    return f"{name} {asked.format_map(facts)}{told}"
 
 
 def answer(problem: Problem, path: str) -> Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rolehost.entrypoint import ServedRole
 from rolehost.frontend.app import create_app
+from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
@@ -36,10 +37,12 @@ class ThumbnailFrontend(ServedRole):
         settings = FrontendSettings.read(self.role_environment)
         with ExitStack() as held:
             listening = held.enter_context(_listening(self.role_environment, os.environ))
+            hosts = allowed_hosts(settings.allowed_hosts, listening)
             spool = Spool(_spool_folder(os.environ, held))
             held.callback(spool.close)
             async with connect(os.environ) as stores:
-                app = create_app(stores, spool, settings=settings, probe=os.environ.get("ROLEHOST_PROBE") or None)
+                probe = os.environ.get("ROLEHOST_PROBE") or None
+                app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts)
                 emit("frontend.listening", address=shown_address(listening))
                 await serve(app, listening, stopping, settings)
         emit("frontend.stopped")

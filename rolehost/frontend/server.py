@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from rolehost.frontend.limits import LONGEST_HEAD
+from rolehost.frontend.protocol import protocol
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def serve(app: ASGIApp, listening: socket.socket, stopping: asyncio.Event,
     """
     config = uvicorn.Config(
         app,
-        http=_protocol(settings.header_seconds),
+        http=protocol(settings.header_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -88,31 +88,3 @@ def _quiet() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.propagate, level = before
         logger.setLevel(level)
-
-
-def _protocol(header_seconds: float) -> type[H11Protocol]:
-    """Uvicorn's HTTP/1.1, which also gives up connections whose request's head does not come in time."""
-
-    class Protocol(H11Protocol):
-        _patience: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._patience = self.loop.call_later(header_seconds, transport.close)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            cycle: RequestResponseCycle | None = self.cycle
-            between = cycle is None or cycle.response_complete
-            if not between and self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
-            elif between and self._patience is None:
-                self._patience = self.loop.call_later(header_seconds, self.transport.close)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-            super().connection_lost(exc)
-
-    return Protocol

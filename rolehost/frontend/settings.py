@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rolehost.errors import RoleEnvironmentError
 
@@ -20,6 +20,7 @@ _NAMES = {
     "grace_seconds": "Frontend.BodyGraceSeconds",
     "header_seconds": "Frontend.HeaderDeadlineSeconds",
     "drain_seconds": "Frontend.DrainSeconds",
+    "allowed_hosts": "Frontend.AllowedHosts",
 }
 
 
@@ -36,6 +37,7 @@ class FrontendSettings:
         slowest: bytes a second.
         header_seconds: the longest that a request's head may take.
         drain_seconds: how long requests in flight may go on once the role stops.
+        allowed_hosts: names that requests may use, comma separated, `*` for any; see `hosts.allowed_hosts`.
     """
 
     upload_cap: int = 64 * MEBIBYTE
@@ -46,6 +48,7 @@ class FrontendSettings:
     slowest: int = 4096
     header_seconds: float = 20.0
     drain_seconds: float = 5.0
+    allowed_hosts: str = ""
 
     @classmethod
     def read(cls, environment: RoleEnvironment) -> FrontendSettings:
@@ -56,11 +59,12 @@ class FrontendSettings:
         """
         if not environment.is_available:
             return cls()
-        given: dict[str, float] = {}
+        given: dict[str, Any] = {}
         for field in fields(cls):
             if (name := _NAMES.get(field.name)) and (text := _value(environment, name)) is not None:
-                given[field.name] = _number(name, text, whole=isinstance(field.default, int))
-        return cls(**given)  # type: ignore[arg-type] # whole numbers are ints: `_number` sees to it
+                is_text = isinstance(field.default, str)
+                given[field.name] = text if is_text else _number(name, text, whole=isinstance(field.default, int))
+        return cls(**given)
 
 
 def _value(environment: RoleEnvironment, name: str) -> str | None:

@@ -12,6 +12,8 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from rolehost import clock
+from rolehost.frontend.downloads import DISPLAYABLE
+from rolehost.frontend.services import KIND
 from rolehost.jobs.job import JobState
 from rolehost.jobs.kinds import CUSTOM
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from rolehost.jobs.job import Attempt, Job
+    from rolehost.jobs.job import Attempt, Job, Result, Source
 
 STATES = tuple(JobState)
 FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WebP"}
@@ -101,19 +103,29 @@ def took(attempt: Attempt) -> str:
 
 
 def wanted(job: Job) -> str:
-    """What was asked for, in few words: `Medium, JPEG`."""
-    facts: Mapping[str, Any] = job.spec.parameters
-    if not {"size", "width", "height", "format"} <= facts.keys():
-        return ", ".join(f"{name} {value}" for name, value in facts.items())
+    """What was asked for, in few words: `Medium, JPEG`, or the kind and parameters of a job of another kind."""
+    facts = job.spec.parameters
+    if not is_thumbnail(job):
+        told = ", ".join(f"{name} {value}" for name, value in facts.items())
+        return f"{job.spec.kind}: {told}" if told else job.spec.kind
     size = _box(facts) if facts["size"] == CUSTOM else facts["size"]
     return f"{size}, {FORMAT_NAMES.get(facts['format'], facts['format'])}"
 
 
 def wanted_exactly(job: Job) -> str:
-    """The same, with the sides of a preset."""
+    """What was asked for of a thumbnail, with the sides of a preset."""
     facts = job.spec.parameters
-    preset = facts.get("size") not in {None, CUSTOM}
-    return f"{wanted(job)}, inside {_box(facts)}" if preset else wanted(job)
+    return wanted(job) if facts["size"] == CUSTOM else f"{wanted(job)}, inside {_box(facts)}"
+
+
+def is_thumbnail(job: Job) -> bool:
+    """Whether it is one of our own; what other kinds take and make is not known here."""
+    return job.spec.kind == KIND and {"size", "width", "height", "format"} <= job.spec.parameters.keys()
+
+
+def shown(facts: Source | Result | None) -> bool:
+    """Whether browsers can show an asset."""
+    return facts is not None and facts.type in DISPLAYABLE
 
 
 def _box(facts: Mapping[str, Any]) -> str:
@@ -150,4 +162,5 @@ _templates.filters |= {
     "wanted": wanted,
     "wanted_exactly": wanted_exactly,
 }
+_templates.tests |= {"thumbnail": is_thumbnail, "shown": shown}
 _templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "FORMAT_NAMES": FORMAT_NAMES}

@@ -12,8 +12,8 @@ import pytest
 from playwright.async_api import FilePayload, expect
 
 from rolehost.frontend.settings import FrontendSettings
-from support.browser import DESK, PHONE, chromium, tab
-from support.front_end import FrontEnd, front_end, picture, seed_all
+from support.browser import DESK, PHONE, SMALL_PHONE, chromium, tab
+from support.front_end import FrontEnd, front_end, picture, seed_all, seed_other_kinds
 
 pytestmark = pytest.mark.browser
 PAGES = ("/", "/jobs", "/jobs?state=failed", "/poison", "/api")
@@ -48,6 +48,12 @@ SMALL = """() => [...document.querySelectorAll('a, button, input, select, summar
   .filter(([, box]) => box.width < 24 || box.height < 24).map(([text]) => text)"""
 WIDE = "() => document.documentElement.scrollWidth - innerWidth"
 
+# Controls that reach beyond the screen.
+CUT_OFF = """() => [...document.querySelectorAll('a:not(.skip), button, input, select, .pill, .hint')]
+  .filter(e => e.checkVisibility() && e.type !== 'hidden')
+  .filter(e => e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)
+  .map(e => e.outerHTML.slice(0, 80))"""
+
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[FrontEnd]:
@@ -57,17 +63,20 @@ async def site(tmp_path: Path) -> AsyncIterator[FrontEnd]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desk", DESK)])
+@pytest.mark.parametrize(("name", "size"), [("small", SMALL_PHONE), ("phone", PHONE), ("desk", DESK)])
 async def test_every_page_fits_and_can_be_read(
     site: FrontEnd, tmp_path: Path, name: str, size: tuple[int, int], theme: Literal["light", "dark"]
 ) -> None:
     jobs = await seed_all(site.stores, tmp_path)
-    paths = [*PAGES, *[f"/jobs/{job.id}" for job in jobs.values()]]
+    others = await seed_other_kinds(site.stores, tmp_path)
+    paths = [*PAGES, *[f"/jobs/{job.id}" for job in (*jobs.values(), *others.values())]]
+    paths += [f"/jobs/{jobs['poisoned'].id}/purge", f"/jobs/{others['failed'].id}/purge"]
     async with chromium() as browser, tab(browser, size=size, theme=theme) as opened:
         for number, path in enumerate(paths):
             await opened.page.goto(site.url + path)
             await opened.page.screenshot(path=tmp_path / f"{name}-{theme}-{number:02d}.png", full_page=True)
             assert await opened.page.evaluate(WIDE) <= 0, path
+            assert await opened.page.evaluate(CUT_OFF) == [], path
             assert await opened.page.evaluate(FAINT) == [], path
             assert await opened.page.evaluate(SMALL) == [], path
         assert opened.faults == []
@@ -92,6 +101,30 @@ async def test_an_upload_over_the_cap_is_told_to_the_person(site: FrontEnd) -> N
         await opened.page.get_by_role("button", name="Make thumbnails").click()
         await expect(opened.page.get_by_text("The request is larger than")).to_be_visible()
         assert site.spooled() == []
+
+
+async def test_a_purge_asks_first(site: FrontEnd, tmp_path: Path) -> None:
+    jobs = await seed_all(site.stores, tmp_path)
+    async with chromium() as browser, tab(browser, javascript=False) as opened:
+        page = opened.page
+        await page.goto(f"{site.url}/poison")
+        await page.get_by_role("link", name="Purge").click()
+        await expect(page.get_by_role("heading", name="Remove this job for good?")).to_be_visible()
+        await page.get_by_role("link", name="Keep it").click()
+        await expect(page).to_have_url(f"{site.url}/jobs/{jobs['poisoned'].id}")
+        await page.get_by_role("link", name="Purge").click()
+        await page.get_by_role("button", name="Remove for good").click()
+        await expect(page.get_by_text("Nothing is poisoned.")).to_be_visible()
+        assert opened.faults == []
+
+
+async def test_a_name_with_quotes_is_shown_as_it_is(site: FrontEnd) -> None:
+    async with chromium() as browser, tab(browser) as opened:
+        await opened.page.goto(site.url)
+        file = FilePayload(name='the "good" one.png', mimeType="image/png", buffer=picture())
+        await opened.page.get_by_label("Pictures").set_input_files(file)
+        await opened.page.get_by_role("button", name="Make thumbnails").click()
+        await expect(opened.page.get_by_role("heading", level=1)).to_have_text('the "good" one.png')
 
 
 async def test_the_keyboard_is_enough(site: FrontEnd) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
 
+SMALL_PHONE = (320, 640)
 PHONE = (390, 844)
 DESK = (1280, 800)
 QUIET = (

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from rolehost import clock
 from rolehost.frontend.app import create_app
+from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
@@ -68,7 +69,8 @@ async def front_end(
     spool = Spool(data / "spool")
     try:
         async with connect({"ROLEHOST_DATA": str(data)}) as stores:
-            app = create_app(stores, spool, settings=settings, probe=probe)
+            hosts = allowed_hosts(settings.allowed_hosts, listening)
+            app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts)
             serving = asyncio.create_task(serve(app, listening, stopping, settings))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
@@ -133,10 +135,12 @@ class Seed:
         self._submitter = Submitter(stores)
         self._folder = folder
 
-    async def queued(self, name: str = "hills.png", content: bytes | None = None, **given: str) -> Job:
+    async def queued(
+        self, name: str = "hills.png", content: bytes | None = None, *, kind: str = "thumbnail", **given: str
+    ) -> Job:
         path = self._folder / os.urandom(8).hex()
         path.write_bytes(picture() if content is None else content)
-        return await self._submitter.submit(Submission(path=path, name=name, given=given))
+        return await self._submitter.submit(Submission(path=path, name=name, kind=kind, given=given))
 
     async def running(self, job: Job) -> Claim:
         current = await self.read(job)
@@ -154,7 +158,8 @@ class Seed:
         claim = await self.running(job)
         blob = f"results/{job.id}/{claim.attempt.number}-{claim.token}/thumbnail"
         facts = await self._stores.blobs.put(blob, picture(128, 96) if content is None else content)
-        name = f"{Path(job.spec.source.name).stem}-small.png"
+        source = Path(job.spec.source.name)
+        name = f"{source.stem}-small.png" if job.spec.kind == "thumbnail" else f"{source.stem}-made{source.suffix}"
         result = Result(name=name, size=facts.size, sha256=facts.sha256, type=kind, blob=blob)
         ended = replace(claim.attempt, ended_at=clock.now() + timedelta(seconds=0.4), end=End.OK, exit_code=0, **output)
         await self._jobs.complete(claim, ended, result)
@@ -221,4 +226,24 @@ async def seed_all(stores: Stores, folder: Path) -> dict[str, Job]:
     await seed.running(running)
     jobs["running"] = await seed.read(running)
     jobs["queued"] = await seed.queued("hills.png", format="webp")
+    return jobs
+
+
+async def seed_other_kinds(stores: Stores, folder: Path) -> dict[str, Job]:
+    """Jobs of a kind of the user's own, which takes and makes text."""
+    seed = Seed(stores, folder)
+    text = b"the quick brown fox\n" * 40
+    jobs = {
+        "poisoned": await seed.poisoned(
+            await seed.queued("letter.txt", text, kind="shout"), "spent its 5 charges; the last: exit code 3", 2
+        ),
+        "failed": await seed.failed(
+            await seed.queued("empty words.txt", text, kind="shout", loudness="11"), "no word was found"
+        ),
+        "running": await seed.queued("speech.md", text, kind="shout", loudness="7", greeting="Hello, <b>world</b>"),
+    }
+    await seed.running(jobs["running"])
+    for name, kind in (("plain", "text/plain"), ("unknown", "application/octet-stream")):
+        job = await seed.queued(f"{name}.txt", text, kind="shout", loudness="11", language="en" * 300)
+        jobs[name] = await seed.completed(job, text.upper(), kind=kind)
     return jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,13 @@ from support.front_end import FrontEnd, front_end, picture, until
 
 CAP = 1_000_000
 SETTINGS = FrontendSettings(
-    upload_cap=CAP, form_cap=3 * CAP, form_files=3, body_seconds=1.0, grace_seconds=0.5, header_seconds=0.5
+    upload_cap=CAP,
+    form_cap=3 * CAP,
+    form_files=3,
+    body_seconds=1.0,
+    grace_seconds=0.5,
+    header_seconds=0.5,
+    allowed_hosts="*",
 )
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
 FILE = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
@@ -133,6 +140,50 @@ async def test_a_huge_head_is_refused(site: FrontEnd) -> None:
     async with connection(site) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 100_000 + b"\r\n\r\n")
         assert (await answered(reader))[:12] in {b"HTTP/1.1 400", b"HTTP/1.1 431"}
+
+
+NO_HTTP = (b"Content-Length: -5\r\n\r\n", b"Content-Length: x\r\n\r\n", b"no header\r\n\r\n", b"Host: b\r\n\r\n")
+
+
+@pytest.mark.parametrize("rest", NO_HTTP)
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["first", "second"])
+async def test_what_is_no_http_below_api_is_a_problem(site: FrontEnd, before: bytes, rest: bytes) -> None:
+    async with connection(site) as (reader, writer):
+        if before:
+            writer.write(before)
+            await reader.readuntil(b"}")
+        writer.write(b"POST /api/v1/j%6Fbs?x=1 HTTP/1.1\r\n")
+        await writer.drain()
+        writer.write(b"Host: a\r\n" + rest)
+        top, _, body = (await answered(reader)).partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\ncontent-type: application/problem+json" in top.lower()
+    assert b"\r\nx-content-type-options: nosniff" in top.lower()
+    told = json.loads(body)
+    assert (told["type"], told["status"]) == ("urn:rolehost:problem:bad-request", 400)
+    assert told["instance"] == "/api/v1/jobs"
+
+
+@pytest.mark.parametrize("sent", [b"GET /jobs HTTP/1.1\r\nno header\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n"])
+async def test_what_is_no_http_elsewhere_is_a_page(site: FrontEnd, sent: bytes) -> None:
+    async with connection(site) as (reader, writer):
+        writer.write(sent)
+        top, _, body = (await answered(reader)).partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\ncontent-type: text/html" in top.lower()
+    assert b"Invalid HTTP request" in body
+
+
+async def test_nonsense_after_an_early_answer_just_ends_the_connection(site: FrontEnd) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    first = FILE + b"I am text" * 10
+    async with connection(site) as (reader, writer):
+        writer.write(head("/api/v1/jobs", b"Transfer-Encoding: chunked\r\n") + b"%x\r\n%s\r\n" % (len(first), first))
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 415 ")
+        writer.write(b"no chunk\r\n")
+        await answered(reader)
+    assert faults == []
 
 
 async def test_a_client_that_goes_away_leaves_nothing(site: FrontEnd) -> None:

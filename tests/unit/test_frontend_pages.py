@@ -238,6 +238,28 @@ async def test_the_poison_desk(site: FrontEnd, tmp_path: Path) -> None:
         assert (await site.client.post(f"/jobs/{poisoned.id}/{action}")).status_code == 404
 
 
+async def test_a_purge_is_confirmed_first(site: FrontEnd, tmp_path: Path) -> None:
+    seeded = await seed_all(site.stores, tmp_path)
+    job = seeded["poisoned"]
+    for path in ("/poison", f"/jobs/{job.id}", f"/jobs/{seeded['failed'].id}"):
+        actions = [str(form["action"]) for form in Outline((await site.client.get(path)).text).every("form")]
+        assert actions
+        assert not [action for action in actions if action.endswith("/purge")], "no single click removes anything"
+    address = f"/jobs/{job.id}/purge"
+    assert f'href="{address}"' in (await site.client.get("/poison")).text
+    asked = await site.client.get(address)
+    assert "Remove this job for good?" in asked.text
+    assert "mit einem sehr langen Namen" in asked.text
+    assert "spent its 5 charges" in asked.text
+    assert "5 attempts" in asked.text
+    assert [form["action"] for form in Outline(asked.text).every("form")] == [address]
+    assert f'href="/jobs/{job.id}">Keep it' in asked.text
+    assert (await site.client.get(f"/jobs/{job.id}")).status_code == 200, "to look is not to remove"
+    assert (await site.client.post(address)).status_code == 303
+    assert (await site.client.get(address)).status_code == 404
+    assert (await site.client.get(f"/jobs/{seeded['queued'].id}/purge")).status_code == 409
+
+
 async def test_sources_are_shown_as_what_they_are(site: FrontEnd, tmp_path: Path) -> None:
     seed = Seed(site.stores, tmp_path)
     for kind, shown in (("JPEG", True), ("BMP", True), ("GIF", True), ("TIFF", False)):
@@ -245,7 +267,8 @@ async def test_sources_are_shown_as_what_they_are(site: FrontEnd, tmp_path: Path
         response = await site.client.get(f"/jobs/{job.id}/source")
         assert response.headers["content-type"] == (f"image/{kind.lower()}" if shown else "application/octet-stream")
         disposition = response.headers["content-disposition"]
-        assert disposition == f"{'inline' if shown else 'attachment'}; filename*=UTF-8''a.{kind}%20%22%27%3B%C3%BC"
+        assert disposition.startswith(f'{"inline" if shown else "attachment"}; filename="a.{kind} ___u"; ')
+        assert disposition.endswith(f"; filename*=UTF-8''a.{kind}%20%22%27%3B%C3%BC")
         text = (await site.client.get(f"/jobs/{job.id}")).text
         assert ("be shown by browsers" in text) != shown
 

@@ -181,6 +181,7 @@ async def test_the_role_serves_on_the_socket_it_was_given(tmp_path: Path, monkey
     running = asyncio.create_task(role.serve(stopping))
     async with httpx2.AsyncClient(base_url=url) as client:
         assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 421
         files = {"file": ("a.png", picture(), "image/png")}
         assert (await client.post("/api/v1/jobs", files=files)).status_code == 202
         assert (await client.post("/api/v1/jobs", files={"file": ("a.png", b"z" * 9000)})).status_code == 413
@@ -195,11 +196,11 @@ async def test_the_role_serves_on_the_socket_it_was_given(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("name", "header"),
     [
-        ("a.png", "attachment; filename*=UTF-8''a.png"),
-        ("q\"'.png", "attachment; filename*=UTF-8''q%22%27.png"),
-        ("a\r\nSet-Cookie: x.png", "attachment; filename*=UTF-8''a%0D%0ASet-Cookie%3A%20x.png"),
-        ("東京.png", "attachment; filename*=UTF-8''%E6%9D%B1%E4%BA%AC.png"),
-        ("\ud800.png", "attachment; filename*=UTF-8''%3F.png"),
+        ("a.png", "attachment; filename=\"a.png\"; filename*=UTF-8''a.png"),
+        ("q\"'.png", "attachment; filename=\"q__.png\"; filename*=UTF-8''q%22%27.png"),
+        ("a\r\nX: y", "attachment; filename=\"a__X_ y\"; filename*=UTF-8''a%0D%0AX%3A%20y"),
+        ("東京.png", "attachment; filename=\"__.png\"; filename*=UTF-8''%E6%9D%B1%E4%BA%AC.png"),
+        ("\ud800.png", "attachment; filename=\"_.png\"; filename*=UTF-8''%3F.png"),
     ],
 )
 def test_names_of_downloads(name: str, header: str) -> None:
