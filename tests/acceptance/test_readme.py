@@ -40,6 +40,21 @@ def test_the_worker_of_the_readme_does_its_job(service: Service) -> None:
         service.close()
 
 
+def test_the_queue_worker_of_the_readme_counts_and_refuses(service: Service) -> None:
+    (service.directory / "letter.txt").write_text("hello there\n")
+    (service.directory / "noise.bin").write_bytes(bytes(range(128, 256)))
+    service.define('[service]\nname = "counting"\n[roles.Counter]\nentry_point = "counting:CountingWorker"\n')
+    try:
+        service.start(front_end=False)
+        answer = service.command("submit", "--kind", "counting", "letter.txt", "noise.bin", "--output", "counts")
+        assert answer.returncode == 1, "one was refused"
+        assert (service.directory / "counts" / "count.txt").read_text() == "2 words\n"
+        (failed,) = [job for job in service.jobs() if job["state"] == "failed"]
+        assert failed["reason"] == "noise.bin is no text"
+    finally:
+        service.close()
+
+
 def test_the_entry_point_of_the_readme_runs_and_stops(service: Service) -> None:
     service.define(
         '[service]\nname = "beating"\n[roles.Heartbeat]\nentry_point = "heartbeat:Heartbeat"\n'
@@ -73,6 +88,8 @@ def test_every_setting_and_state_of_the_readme_exists() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "rolehost").rglob("*.py"))
     for name in re.findall(r"^\| `((?:Worker|Frontend)\.\w+)` \|", README, re.MULTILINE):
         assert f'"{name}"' in sources, name
+    for name in re.findall(r"^\| `(ROLEHOST_[A-Z_]+)", README, re.MULTILINE):
+        assert name in sources or name.removeprefix("ROLEHOST_") in sources, name
     for name in re.findall(r'"((?:Worker|Frontend)\.\w+)"', sources):
         assert f"`{name}`" in README, f"{name} is not documented"
     states = re.findall(r"^\| `([a-z]+)` \|", README, re.MULTILINE)
