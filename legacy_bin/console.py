@@ -67,6 +67,8 @@ def run(program: str, version: str, usage: str, work: Callable[[list[str]], str]
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # they are TextIOWrappers
     try:
         arguments, option = _split(sys.argv[1:])
+        if not option:
+            _check_complete(arguments, usage)
         _print(f"{program} {version}" if option == "--version" else usage if option else work(arguments))
     except ConsoleError as error:
         _complain(program, error.what, error.why)
@@ -105,6 +107,14 @@ def _split(arguments: list[str]) -> tuple[list[str], str | None]:
             raise ConsoleError(USAGE, printable(argument), "unknown option (-- before a name that begins with a dash)")
         positional.append(argument)
     return positional, None
+
+
+def _check_complete(arguments: list[str], usage: str) -> None:
+    """Name the arguments that the usage's first line asks for and that are not there; `(A | B)` counts as one."""
+    asked, _, choice = usage.splitlines()[0].removeprefix("usage: ").partition(" (")
+    wanted = [*asked.split()[1:], *([f"({choice}"] if choice else [])]
+    if missing := wanted[len(arguments) :]:
+        raise ConsoleError(USAGE, "arguments", f"{len(arguments)} of them are here, missing: {', '.join(missing)}")
 
 
 def _print(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rolehost._version import __version__
-from rolehost.cli import check, job, jobs, poison, run, submit, up
+from rolehost.cli import check, convert, job, jobs, poison, run, submit, up
 from rolehost.cli.failures import Commands
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("jobs")(jobs.jobs)
 app.command("job")(job.job)
 app.add_typer(poison.app, name="poison")
 app.command("check")(check.check)
+app.command("convert")(convert.convert)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's form of a callback

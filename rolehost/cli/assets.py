@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,18 +35,21 @@ class Refused:
     reason: str
 
 
-def find_assets(named: Sequence[Path]) -> list[Asset | Refused]:
+def find_assets(named: Sequence[Path], on_repeated: Callable[[str], None] = lambda _: None) -> list[Asset | Refused]:
     """The files to submit, in the order named; one that is named twice is taken once.
 
     Args:
         named: files, and folders: of these every file at any depth, without those whose name, or folder's name, begins
             with a dot. Links to files are followed, links to folders inside of folders are not.
+        on_repeated: called with the path of each that is left out, because it was named before.
     """
     found: dict[Path, Asset | Refused] = {}
     for name in named:
-        found |= {
-            path: each for path, each in (_in_folder(name) if name.is_dir() else [_asset(name)]) if path not in found
-        }
+        for path, each in _in_folder(name) if name.is_dir() else [_asset(name)]:
+            if path in found:
+                on_repeated(each.shown)
+            else:
+                found[path] = each
     return list(found.values())
 
 

@@ -3,62 +3,76 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rolehost.cli.failures import FAILED, complain
 from rolehost.cli.options import AsJson, Definition
-from rolehost.cli.printing import print_json, print_table
-from rolehost.errors import EntryPointError, ServiceModelError
-from rolehost.service_model import RoleModel, ServiceModel, load
+from rolehost.cli.printing import print_json, print_table, printable
+from rolehost.service_model import CONFIGURATION_VARIABLE, RoleModel, ServiceModel, examine, not_run
+
+Configuration = Annotated[
+    Path | None,
+    typer.Option(
+        "--configuration",
+        metavar="CSCFG",
+        help=f"The configuration of a .csdef. By default what {CONFIGURATION_VARIABLE} names, else the one beside it.",
+    ),
+]
 
 
 def check(
     *,
     definition: Definition = None,
-    load_roles: Annotated[bool, typer.Option("--load", help="Load the roles' entry points, too.")] = False,
+    configuration: Configuration = None,
+    load_roles: Annotated[
+        bool, typer.Option("--load/--no-load", help="Whether the roles' entry points are imported, and checked too.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Validate the service definition, with the environment over it: every problem is told."""
-    try:
-        model = load(definition, os.environ)
-        if load_roles:
-            _load_roles(model)
-    except ServiceModelError as error:
-        _tell_problems(error.problems, as_json=as_json)
-        raise typer.Exit(FAILED) from None
+    """Validate the service definition, with the environment over it: every problem is told.
+
+    The definition is a service.toml, or a ServiceDefinition.csdef with its ServiceConfiguration.cscfg.
+    """
+    from rolehost.cli.role_checks import check_roles  # noqa: PLC0415 - `--help` needs none of it
+
+    examined = examine(definition, os.environ, configuration=configuration)
+    model = examined.model
+    problems = [str(problem) for problem in examined.errors]
+    warnings = [str(problem) for problem in examined.warnings]
+    if model is not None:
+        warnings += [str(replace(problem, warning=True)) for problem in not_run(model, examined.file)]
+        found = check_roles(examined, os.environ, load_roles=load_roles)
+        warnings += [str(problem) for problem in found if problem.warning]
+        problems += [str(problem) for problem in found if not problem.warning]
+    if model is None or problems:
+        _tell_problems(problems, warnings, as_json=as_json)
+        raise typer.Exit(FAILED)
     if as_json:
-        print_json(_as_json(model))
+        print_json(_as_json(model) | {"warnings": warnings})
         return
-    print(
-        f"{model.source or 'The built-in service'} is valid: service {model.name}, {_number(len(model.roles), 'role')}"
-    )
+    for warning in warnings:
+        print(printable(warning))
+    told = f", {_number(len(warnings), 'warning')}" if warnings else ""
+    number = _number(len(model.roles), "role")
+    print(f"{model.source or 'The built-in service'} is valid: service {model.name}, {number}{told}")
     rows = [
-        (r.name, str(r.instances), r.entry_point, _endpoints(r), ", ".join(r.settings)) for r in model.roles.values()
+        (r.name, str(r.instances), r.entry_point or r.program, _endpoints(r), ", ".join(r.settings))
+        for r in model.roles.values()
     ]
     print_table(("ROLE", "INSTANCES", "ENTRY POINT", "ENDPOINTS", "SETTINGS"), rows)
 
 
-def _load_roles(model: ServiceModel) -> None:
-    from rolehost.entrypoint import load_entry_point  # noqa: PLC0415 - with it comes all that the roles import
-
-    problems = []
-    for role in model.roles.values():
-        try:
-            load_entry_point(role.entry_point, model.directory)
-        except EntryPointError as error:
-            problems.append(f"{role.name}: {error}")
-    if problems:
-        raise ServiceModelError(problems)
-
-
-def _tell_problems(problems: tuple[str, ...], *, as_json: bool) -> None:
+def _tell_problems(problems: list[str], warnings: list[str], *, as_json: bool) -> None:
     if as_json:
-        print_json({"valid": False, "problems": list(problems)})
+        document: dict[str, object] = {"valid": False, "problems": problems}
+        print_json(document | ({"warnings": warnings} if warnings else {}))
         return
-    for problem in problems:
-        print(problem)
+    for problem in [*problems, *warnings]:
+        print(printable(problem))
     complain(f"the service definition is not valid: {_number(len(problems), 'problem')}")
 
 
@@ -66,7 +80,9 @@ def _as_json(model: ServiceModel) -> dict[str, object]:
     roles = [
         {
             "name": role.name,
+            "kind": role.kind,
             "entry_point": role.entry_point,
+            "program": role.program,
             "instances": role.instances,
             "endpoints": {
                 name: {"protocol": each.protocol, "port": each.port} for name, each in role.endpoints.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rolehost.errors import RoleHostError
 from rolehost.host.bootstrapper import bootstrap
+from rolehost.host.plan import find_role
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
 
@@ -43,6 +44,9 @@ def main(arguments: list[str]) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     model = load(options.definition, os.environ)
+    role = find_role(model, options.role)
+    if options.port is not None and not role.endpoints:
+        raise RoleHostError(f'--port {options.port} has no effect: the role "{role.name}" declares no endpoint')
     configure_logging(verbose=options.verbose, instance=f"{options.role}_IN_{options.instance}")
     return await bootstrap(
         model,

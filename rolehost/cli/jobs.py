@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +13,12 @@ import typer
 
 from rolehost.cli.opening import opened
 from rolehost.cli.options import DATA, AsJson, Cursor, Data, Limit
-from rolehost.cli.printing import print_json, print_table, shown_size, shown_time
+from rolehost.cli.printing import fitted, one_line, print_json, print_table, shortened, shown_size, shown_time
 from rolehost.jobs.job import Job, JobState
 from rolehost.jobs.table import TABLE, JobPage, JobTable
+
+# In a list; `--json` and `rolehost job` have the whole name.
+_LONGEST_NAME = 60
 
 
 def jobs(
@@ -41,21 +46,27 @@ def print_page(page: JobPage, *, as_json: bool) -> None:
     if not page.jobs:
         print("no jobs", file=sys.stderr)
         return
-    columns = ("ID", "STATE", "KIND", "SUBMITTED", "TRIES", "SOURCE", "OUTCOME")
-    print_table(columns, [_row(job) for job in page.jobs])
+    columns: Sequence[str] = ("ID", "STATE", "KIND", "SUBMITTED", "TRIES", "SOURCE", "OUTCOME")
+    rows: Sequence[Sequence[str]] = [_row(job) for job in page.jobs]
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        spare = ("SUBMITTED", "TRIES", "KIND")
+        columns, rows = fitted(columns, rows, width, spare=spare, shorten=("SOURCE", "OUTCOME"))
+    print_table(columns, rows)
     if page.cursor:
         print(f"there are more: --cursor {page.cursor}", file=sys.stderr)
 
 
 def _row(job: Job) -> tuple[str, ...]:
     submitted = shown_time(job.spec.submitted_at)
-    return (job.id, job.state, job.spec.kind, submitted, str(job.attempt), job.spec.source.name, outcome(job))
+    source = shortened(one_line(job.spec.source.name), _LONGEST_NAME)
+    return (job.id, job.state, job.spec.kind, submitted, str(job.attempt), source, outcome(job))
 
 
 def outcome(job: Job) -> str:
     """What came of a job, or why nothing did."""
     if job.result:
-        return f"{job.result.name} ({shown_size(job.result.size)})"
+        return f"{shortened(one_line(job.result.name), _LONGEST_NAME)} ({shown_size(job.result.size)})"
     if job.reason:
         return job.reason
     return f"tried again at {shown_time(job.retries_at)}" if job.retries_at else ""

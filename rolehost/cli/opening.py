@@ -54,11 +54,13 @@ def _root(data: Path, *, make: bool) -> Path:
 
 
 def service_runs(data: Path) -> bool:
-    """Whether somebody holds the lock of the data directory; True where nobody can know."""
-    if not embedded():
-        return True
+    """Whether an `up`, or the host of an instance, holds its lock in the data directory; True where nobody can know."""
+    return not embedded() or any(_is_held(lock) for lock in (data / _LOCK, *(data / "resources").glob("*_IN_*.lock")))
+
+
+def _is_held(lock: Path) -> bool:
     try:
-        descriptor = os.open(data / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     except OSError:

@@ -20,6 +20,8 @@ _STYLES = {
 }
 _KILO = 1000
 _LAST_COLUMN = 24
+# A shortened column has at least so many characters, and more if columns that may go make the room for it.
+_LEAST, _READABLE = 8, 20
 
 
 def print_json(document: Any) -> None:
@@ -28,7 +30,7 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, heading: bool = True) -> None:
-    """Write rows in columns; nothing is cut off.
+    """Write rows in columns; nothing is cut off here.
 
     Args:
         columns: their names; the last one takes the space that is left and may fold.
@@ -60,6 +62,50 @@ def _print_styled(columns: Sequence[str], rows: Sequence[Sequence[str]], *, head
     console = Console(highlight=False)
     console.width = max(console.width, fixed + _LAST_COLUMN)
     console.print(table)
+
+
+def fitted(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, *, spare: Sequence[str], shorten: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """A table that fits a terminal, as far as it can: columns are left out, and texts shortened.
+
+    Args:
+        columns: their names.
+        rows: a text for each.
+        width: the terminal's.
+        spare: the columns that may be left out, the first of them first.
+        shorten: the columns whose texts may be shortened.
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    kept = list(range(len(columns)))
+
+    def longest(index: int) -> int:
+        return max(len(line[index]) for line in [columns, *cells])
+
+    def left() -> int:
+        return width - 2 * (len(kept) - 1) - sum(longest(index) for index in kept if columns[index] not in shorten)
+
+    flexible = [index for index in kept if columns[index] in shorten]
+    wanted = min(sum(longest(index) for index in flexible), len(flexible) * _READABLE)
+    for name in spare:
+        if left() >= wanted:
+            break
+        kept.remove(list(columns).index(name))
+    room = max(left(), len(flexible) * _LEAST)
+    for number, index in enumerate(sorted(flexible, key=longest)):
+        most = max(_LEAST, room // (len(flexible) - number))
+        for row in cells:
+            row[index] = shortened(row[index], most)
+        room -= longest(index)
+    return [columns[index] for index in kept], [[row[index] for index in kept] for row in cells]
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of so many characters at most: the middle goes, so that a file's name keeps its extension."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - end :]}"
 
 
 def one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Annotated, TypeAlias
 import typer
 
 from rolehost.cli.assets import find_assets
-from rolehost.cli.failures import FAILED
+from rolehost.cli.failures import FAILED, complain
+from rolehost.cli.job_kinds import unknown_kind
 from rolehost.cli.options import DATA, AsJson, Data
+from rolehost.cli.printing import one_line
 from rolehost.cli.report import Report
 from rolehost.cli.sending import Order
 from rolehost.cli.submitting import Plan, submit_and_wait
@@ -86,9 +89,12 @@ def submit(
     if key is not None:
         check_key(key)
     plan = Plan(data=data, order=order, wait=wait or timeout is not None or output is not None, timeout=timeout)
+    if told := unknown_kind(order.kind, os.environ):
+        complain(f"{told}: it waits until one does")
+    assets = find_assets(files, lambda shown: complain(f"{one_line(shown)} is named twice, and submitted once"))
     report = Report()
     try:
-        asyncio.run(submit_and_wait(plan, find_assets(files), output, report))
+        asyncio.run(submit_and_wait(plan, assets, output, report))
     except KeyboardInterrupt:
         report.tell_interrupted()
         raise

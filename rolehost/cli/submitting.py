@@ -51,6 +51,8 @@ async def submit_and_wait(plan: Plan, assets: Sequence[Asset | Refused], output:
     async with opened(plan.data, make=True) as stores:
         with new_display() as display:
             await _send(stores, plan.order, assets, report, display)
+            if report.sent and not service_runs(plan.data):
+                complain(f"no service is running on {plan.data}: the jobs wait until one is started with `rolehost up`")
             if plan.wait and report.sent:
                 await _wait(stores, plan, report, display)
         if output is not None:
@@ -68,8 +70,6 @@ async def _send(
 
 
 async def _wait(stores: Stores, plan: Plan, report: Report, display: Display) -> None:
-    if not service_runs(plan.data):
-        complain(f"no service is running on {plan.data}: the jobs wait until one is started with `rolehost up`")
     ids = list(dict.fromkeys(sent.job.id for sent in report.sent))
     waiting = Waiting(JobTable(stores.table(TABLE)), ids, lambda ended: display.show("ended", ended, len(ids)))
     report.ended = waiting.ended

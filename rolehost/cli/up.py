@@ -10,6 +10,7 @@ import typer
 
 from rolehost.cli.failures import VERBOSE
 from rolehost.cli.options import DATA, Data, Definition, Port, Verbose
+from rolehost.errors import RoleHostError
 
 
 def up(
@@ -25,7 +26,8 @@ def up(
 
     One line on stdout says where it listens; everything else goes to stderr.
     """
-    from rolehost.host.fabric import up as run_service  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.cli.role_checks import FRONT_END_ENDPOINT, lacks_endpoint  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.host.fabric import up as run_service  # noqa: PLC0415 - the same
     from rolehost.service_model import load  # noqa: PLC0415 - the same
     from rolehost.telemetry.logs import configure_logging  # noqa: PLC0415 - the same
 
@@ -33,5 +35,12 @@ def up(
     if verbose:
         os.environ["ROLEHOST_VERBOSE"] = "1"  # what it starts logs as much
     model = load(definition, os.environ)
+    for role in model.roles.values():
+        if lacks_endpoint(role, {}):
+            raise RoleHostError(f'the role "{role.name}" serves HTTP, but declares no endpoint "{FRONT_END_ENDPOINT}"')
+    if port is not None and not any(
+        each.protocol == "http" for r in model.roles.values() for each in r.endpoints.values()
+    ):
+        raise RoleHostError(f"--port {port} has no effect: no role of the service declares an http endpoint")
     configure_logging(verbose=verbose)
     raise typer.Exit(asyncio.run(run_service(model, data=data, environ=os.environ, host=host, port=port)))

@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rolehost.entrypoint import ServedRole
+from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.app import create_app
 from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
@@ -32,6 +34,14 @@ ANYWHERE = ("127.0.0.1", 8080)
 class ThumbnailFrontend(ServedRole):
     """Pages and API for thumbnails, on the endpoint `Http`."""
 
+    @cached_property
+    def _opened(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def serving(self) -> None:
+        """Wait until `serve` has its settings, its socket and its stores: the instance is ready then."""
+        await self._opened.wait()
+
     async def serve(self, stopping: asyncio.Event) -> None:
         """Open the stores and answer requests until the role stops."""
         settings = FrontendSettings.read(self.role_environment)
@@ -44,6 +54,7 @@ class ThumbnailFrontend(ServedRole):
                 probe = os.environ.get("ROLEHOST_PROBE") or None
                 app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts)
                 emit("frontend.listening", address=shown_address(listening))
+                self._opened.set()
                 await serve(app, listening, stopping, settings)
         emit("frontend.stopped")
 
@@ -55,8 +66,9 @@ def _listening(environment: RoleEnvironment, environ: Mapping[str, str]) -> sock
         return passed_on[ENDPOINT]
     if environment.is_available:
         endpoint = environment.current_role_instance.instance_endpoints.get(ENDPOINT)
-        if endpoint is not None:
-            return listen(*endpoint.ip_endpoint)
+        if endpoint is None:
+            raise RoleEnvironmentError(f'the role serves HTTP, but declares no endpoint "{ENDPOINT}"')
+        return listen(*endpoint.ip_endpoint)
     return listen(*ANYWHERE)
 
 

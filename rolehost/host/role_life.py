@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rolehost import clock
 from rolehost.entrypoint import RoleEntryPoint, ServedRole, load_entry_point
 from rolehost.environment import RoleEnvironmentStopping, role_environment
-from rolehost.errors import EntryPointError
+from rolehost.errors import EntryPointError, RoleHostError
 from rolehost.host.channel_client import RuntimeClient
 from rolehost.host.wire import BUSY, RECYCLE, STARTED, STOPPED, GoalState
 from rolehost.telemetry import emit
@@ -23,6 +23,17 @@ FAILED = 1
 START_REFUSED = 3
 HOST_GONE = 4
 NOT_LOADED = 78
+
+
+@runtime_checkable
+class OpensFirst(Protocol):
+    """A served role whose `serve` begins by opening what it works with, as its stores."""
+
+    async def serving(self) -> None:
+        """Return once `serve` has opened it all; the instance is busy until then.
+
+        A life whose `serve` raises before never was ready, so that the pauses between lives grow.
+        """
 
 
 class RoleLife:
@@ -63,7 +74,7 @@ class RoleLife:
         if not life.done():
             return HOST_GONE
         error = life.exception()
-        return _explain(error) if error else life.result()
+        return self._explain(error) if error else life.result()
 
     async def _live(self, entry_point: str, search_path: Path | None) -> int:
         await self._client.report(BUSY, "The role is being loaded.")
@@ -75,23 +86,30 @@ class RoleLife:
             emit("role.start_refused")
             return START_REFUSED
         if not self._told_to_stop.is_set():
-            await self._client.report(STARTED)
             await self._run(role)
         await self._stop(role)
         return 0
 
     async def _run(self, role: RoleEntryPoint) -> None:
-        if isinstance(role, ServedRole):
-            self._work = self._keep(role.serve(self._stopping))
-        else:
-            self._work = self._user.call(role.run)
         told = self._keep(self._told_to_stop.wait())
+        if isinstance(role, ServedRole) and isinstance(role, OpensFirst):
+            self._work = self._begin(role)
+            opened = self._keep(role.serving())
+            await asyncio.wait([self._work, opened, told], return_when=asyncio.FIRST_COMPLETED)
+            if not self._work.done() and opened.done():
+                await self._client.report(STARTED)
+        else:
+            await self._client.report(STARTED)
+            self._work = self._begin(role)
         await asyncio.wait([self._work, told], return_when=asyncio.FIRST_COMPLETED)
         if self._work.done():
             self._work.result()
             if not self._told_to_stop.is_set():
                 self._recycle("its run returned")
                 await told
+
+    def _begin(self, role: RoleEntryPoint) -> asyncio.Future[Any]:
+        return self._keep(role.serve(self._stopping)) if isinstance(role, ServedRole) else self._user.call(role.run)
 
     async def _stop(self, role: RoleEntryPoint) -> None:
         if isinstance(role, ServedRole):
@@ -122,6 +140,21 @@ class RoleLife:
             self._role.stop_deadline = self._deadline
         self._told_to_stop.set()
 
+    def _explain(self, error: BaseException) -> int:
+        """Say why the role ended; the answer is the exit code."""
+        shipped = isinstance(self._role, ServedRole) and isinstance(error, RoleHostError)
+        if shipped and not os.environ.get("ROLEHOST_DEBUG"):
+            # It foresaw this, and says it in a sentence: a traceback of ours helps nobody.
+            emit("role.crashed", reason=" ".join(str(error).split()))
+            return FAILED
+        if not isinstance(error, EntryPointError):
+            sys.excepthook(type(error), error, error.__traceback__)
+            return FAILED
+        if error.__cause__ is not None:
+            sys.excepthook(type(error.__cause__), error.__cause__, error.__cause__.__traceback__)
+        sys.stderr.write(f"rolehost: {variable('RoleInstanceID')}: the role can't be loaded: {error}\n")
+        return NOT_LOADED
+
     def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the loop alone would let it be collected
@@ -131,16 +164,6 @@ class RoleLife:
 def variable(name: str) -> str:
     """One of the variables that the host sets; the original wrote their names in mixed case."""
     return os.environ.get(name, "")
-
-
-def _explain(error: BaseException) -> int:
-    if not isinstance(error, EntryPointError):
-        sys.excepthook(type(error), error, error.__traceback__)
-        return FAILED
-    if error.__cause__ is not None:
-        sys.excepthook(type(error.__cause__), error.__cause__, error.__cause__.__traceback__)
-    sys.stderr.write(f"rolehost: {variable('RoleInstanceID')}: the role can't be loaded: {error}\n")
-    return NOT_LOADED
 
 
 def _print_failure(work: asyncio.Future[Any]) -> None:

@@ -1,8 +1,9 @@
-"""Finding and reading the service definition."""
+"""Finding and reading the service definition: `service.toml`, or the old service's csdef and cscfg."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rolehost.errors import ServiceModelError
@@ -10,47 +11,153 @@ from rolehost.service_model.builtin import BUILT_IN
 from rolehost.service_model.model import ServiceModel
 from rolehost.service_model.native import read_native
 from rolehost.service_model.overlay import overlay
+from rolehost.service_model.problems import Problem
+from rolehost.service_model.support import not_run
+from rolehost.telemetry import emit
 
 DEFINITION_FILE = "service.toml"
+CONFIGURATION_VARIABLE = "ROLEHOST_CONFIGURATION"
+_CSDEF = ".csdef"
+_CSCFG = ".cscfg"
+_LARGEST_FILE = 16 * 1024 * 1024
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, built_in: bool = False) -> ServiceModel:
-    """Read the service's model.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A definition, read as far as it goes.
 
     Args:
-        path: the definition file; None: `service.toml` in the working directory, else the built-in service.
+        model: None where there are errors.
+        errors: what makes the definition invalid.
+        warnings: what is ignored, and what this release doesn't run.
+        file: how messages call the definition.
+    """
+
+    model: ServiceModel | None
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    file: str
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], *, configuration: Path | None = None, built_in: bool = False
+) -> ServiceModel:
+    """Read the service's model, to run it.
+
+    Args:
+        path: the definition file, a `.csdef` or a `service.toml`; None: the one in the working directory, else the
+            built-in service.
         environ: variables that go over the definition, usually `os.environ`.
+        configuration: the `.cscfg` of a csdef; None: what `ROLEHOST_CONFIGURATION` names (relative to the csdef's
+            folder), else the one beside it.
         built_in: take the built-in service, whatever the working directory holds.
 
     Raises:
-        ServiceModelError: with every problem of the definition and of the variables.
+        ServiceModelError: with every problem of the definition and of the variables, and with what isn't run by this
+            release and can't be left out.
     """
-    source = None if built_in else _find(path)
-    if source is None:
-        text, file = BUILT_IN, "the built-in service"
-    else:
-        text, file = _read(source), str(path or source.name)
+    examined = examine(path, environ, configuration=configuration, built_in=built_in)
+    if examined.model is None:
+        raise ServiceModelError([str(problem) for problem in examined.errors])
+    found = not_run(examined.model, examined.file)
+    if refused := [str(problem) for problem in found if not problem.warning]:
+        raise ServiceModelError(refused)
+    if found:
+        emit("definition.not_run", definition=examined.file, parts=[problem.sentence for problem in found])
+    return examined.model
+
+
+def examine(
+    path: Path | None, environ: Mapping[str, str], *, configuration: Path | None = None, built_in: bool = False
+) -> Examined:
+    """Read the service's model, and note all that is wrong with it or left out; nothing is raised.
+
+    Args:
+        path: as for `load`.
+        environ: as for `load`.
+        configuration: as for `load`.
+        built_in: as for `load`.
+    """
+    try:
+        source = None if built_in else _find(path)
+        if source and source.suffix.lower() == _CSDEF:
+            examined = _examine_pair(source, str(path or source.name), _configuration(source, configuration, environ))
+        else:
+            examined = _examine_native(source, str(path or (source and source.name) or "the built-in service"))
+    except _CantReadError as error:
+        return Examined(None, (error.problem,), (), error.problem.file)
+    if examined.model is None:
+        return examined
+    model, found = overlay(examined.model, environ)
+    return replace(examined, model=None if found else model, errors=tuple(found))
+
+
+def _examine_native(source: Path | None, file: str) -> Examined:
+    text = _read(source) if source else BUILT_IN
     directory = source.parent if source else Path.cwd()
     model, problems = read_native(text, file, source, directory)
-    if model is None:
-        raise ServiceModelError([str(problem) for problem in problems.found])
-    model, found = overlay(model, environ)
-    if found:
-        raise ServiceModelError([str(problem) for problem in found])
-    return model
+    in_order = sorted(problems.errors, key=lambda problem: problem.line)
+    return Examined(model, tuple(in_order), tuple(problems.warnings), file)
+
+
+def _examine_pair(source: Path, file: str, configuration: Path) -> Examined:
+    from rolehost.service_model.pair import Pair, read_pair  # noqa: PLC0415 - with it comes the XML library, which is big
+
+    name = configuration.name if file == source.name else str(configuration)
+    read = read_pair(Pair(source, configuration, file, name))
+    return Examined(read.model, tuple(read.problems.errors), tuple(read.problems.warnings), file)
+
+
+class _CantReadError(Exception):
+    def __init__(self, code: str, sentence: str, file: str) -> None:
+        super().__init__(sentence)
+        self.problem = Problem(code, sentence, file)
 
 
 def _find(path: Path | None) -> Path | None:
     if path is not None:
+        if path.suffix.lower() == _CSCFG:
+            raise _CantReadError("M01", "this is a configuration: name the definition (.csdef) as well", str(path))
         return path.absolute()
     default = Path.cwd() / DEFINITION_FILE
-    return default if default.is_file() else None
+    if default.is_file():
+        return default
+    return _only(Path.cwd(), _CSDEF, "choose one with --definition")
+
+
+def _configuration(source: Path, given: Path | None, environ: Mapping[str, str]) -> Path:
+    if given is not None:
+        return given.absolute()
+    if named := environ.get(CONFIGURATION_VARIABLE):
+        return source.parent / named
+    default = source.with_name(f"ServiceConfiguration{_CSCFG}")
+    if default.is_file():
+        return default
+    choose = f"name one with --configuration or {CONFIGURATION_VARIABLE}"
+    if found := _only(source.parent, _CSCFG, choose):
+        return found
+    raise _CantReadError("N00", f"there is no configuration (*{_CSCFG}) beside it: {choose}", str(source))
+
+
+def _only(directory: Path, suffix: str, choose: str) -> Path | None:
+    try:
+        found = sorted(each for each in directory.iterdir() if each.suffix.lower() == suffix and each.is_file())
+    except OSError:  # a directory that can't be listed holds nothing for us
+        return None
+    if len(found) > 1:
+        names = ", ".join(each.name for each in found)
+        raise _CantReadError("N00", f"there is more than one {suffix}: {names}; {choose}", str(directory))
+    return found[0] if found else None
 
 
 def _read(source: Path) -> str:
     try:
-        return source.read_text(encoding="utf-8-sig")
+        with source.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise _CantReadError("N00", f"the file is larger than {_LARGEST_FILE} bytes", str(source))
+        return data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ServiceModelError([f"{source}: N00: there is no such file"]) from None
+        raise _CantReadError("N00", "there is no such file", str(source)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ServiceModelError([f"{source}: N00: the file can't be read: {error}"]) from None
+        raise _CantReadError("N00", f"the file can't be read: {error}", str(source)) from None

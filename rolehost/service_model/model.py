@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -25,13 +26,148 @@ class LocalStorage:
     clean_on_role_recycle: bool = True
 
 
+class RoleKind(StrEnum):
+    """What the role was made as; here both run alike, in a process of their own."""
+
+    WORKER = "worker"
+    WEB = "web"
+
+
+class ExecutionContext(StrEnum):
+    """With which rights something runs."""
+
+    LIMITED = "limited"
+    ELEVATED = "elevated"
+
+
+class TaskType(StrEnum):
+    """How a startup task stands to the start of its role."""
+
+    SIMPLE = "simple"
+    BACKGROUND = "background"
+    FOREGROUND = "foreground"
+
+
+class TopologyChangeDiscovery(StrEnum):
+    """How the instances are told of a change of the topology: domain by domain, or all at once."""
+
+    UPGRADE_DOMAIN_WALK = "UpgradeDomainWalk"
+    BLAST = "Blast"
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputEndpoint:
-    """A port that clients outside the service connect to."""
+    """A port that clients outside the service connect to.
+
+    Args:
+        protocol: http, https, tcp or udp.
+        port: the public one.
+        local_port: what an instance binds: None: the same as `port`; 0: whichever is free (`*` in a csdef).
+        certificate: the name of one of the role's certificates; https has one.
+        ignore_role_instance_status: busy instances get connections, too.
+        probe: the name of one of the service's probes; empty: ready is what the instance's status says.
+    """
 
     name: str
     protocol: str
     port: int
+    local_port: int | None = None
+    certificate: str = ""
+    ignore_role_instance_status: bool = False
+    probe: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalEndpoint:
+    """A port that only the service's own instances connect to.
+
+    Args:
+        protocol: http, tcp, udp or any.
+        ports: the one to take is in this range; None: whichever is free.
+    """
+
+    name: str
+    protocol: str = "tcp"
+    ports: PortRange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceInputEndpoint:
+    """A public port for each instance.
+
+    Args:
+        protocol: tcp or udp.
+        local_port: what the instance binds.
+        public_ports: the instances' ports, at least as many as there are instances.
+    """
+
+    name: str
+    protocol: str
+    local_port: int
+    public_ports: PortRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate that the role is given.
+
+    Args:
+        thumbprint: SHA-1, 40 hexadecimal digits in upper case.
+        store_location: LocalMachine or CurrentUser; where the original kept it.
+        store_name: the same.
+        permission_level: limitedOrElevated or elevated: who reads the private key.
+    """
+
+    name: str
+    thumbprint: str
+    store_location: str = "LocalMachine"
+    store_name: str = "My"
+    permission_level: str = "limitedOrElevated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartupTask:
+    """What runs before the role starts.
+
+    Args:
+        command_line: a path below approot, and arguments; never for a shell.
+        environment: variables with their values.
+        instance_values: variables with the XPath of the role environment's document that has the value.
+    """
+
+    command_line: str
+    execution_context: ExecutionContext = ExecutionContext.LIMITED
+    task_type: TaskType = TaskType.SIMPLE
+    environment: Mapping[str, str] = field(default_factory=lambda: frozen({}))
+    instance_values: Mapping[str, str] = field(default_factory=lambda: frozen({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBalancerProbe:
+    """How the load balancer asks whether an instance takes connections.
+
+    Args:
+        protocol: http, with a path, or tcp.
+        port: None: that of the endpoint.
+    """
+
+    name: str
+    protocol: str
+    path: str = ""
+    port: int | None = None
+    interval_seconds: int = 15
+    timeout_seconds: int = 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +175,15 @@ class RoleModel:
     """One role: what runs in each of its instances, and with what.
 
     Args:
-        entry_point: `module:Class`.
+        entry_point: `module:Class`; empty where `program` runs, or where a csdef names none that Python can load.
+        program: the command line of a guest program (the original's ProgramEntryPoint), below approot.
+        execution_context: the rights of the role's process.
         settings: every configuration setting, the environment's on top.
         masked: names of declared settings whose value comes from the environment, whatever the definition says.
         environment: variables declared for the role; its console applications see them too.
+        instance_values: variables with the XPath of the role environment's document that has the value.
+        endpoints: those for clients outside the service.
+        startup_tasks: in the order of the definition.
     """
 
     name: str
@@ -53,6 +194,14 @@ class RoleModel:
     local_resources: Mapping[str, LocalStorage] = field(default_factory=lambda: frozen({}))
     endpoints: Mapping[str, InputEndpoint] = field(default_factory=lambda: frozen({}))
     environment: Mapping[str, str] = field(default_factory=lambda: frozen({}))
+    kind: RoleKind = RoleKind.WORKER
+    program: str = ""
+    execution_context: ExecutionContext = ExecutionContext.LIMITED
+    instance_values: Mapping[str, str] = field(default_factory=lambda: frozen({}))
+    startup_tasks: tuple[StartupTask, ...] = ()
+    internal_endpoints: Mapping[str, InternalEndpoint] = field(default_factory=lambda: frozen({}))
+    instance_input_endpoints: Mapping[str, InstanceInputEndpoint] = field(default_factory=lambda: frozen({}))
+    certificates: Mapping[str, Certificate] = field(default_factory=lambda: frozen({}))
 
     def instance_ids(self) -> tuple[str, ...]:
         """`<role>_IN_<n>`, the original's form."""
@@ -69,7 +218,12 @@ class ServiceModel:
         on_stop_seconds: the same for a recycle that nobody outside waits for (the original's five minutes).
         recycle_seconds: the first pause of an instance that had been ready; the other pauses are in proportion.
         heartbeat_seconds: a role process that is silent for this long is hung.
+        upgrade_domain_count: over how many domains the instances are spread.
+        os_family: the original's operating system, for people to read; nothing depends on it.
+        os_version: the same.
+        probes: what input endpoints name as their probe.
         source: the definition file, or None for the built-in service.
+        configuration: the `.cscfg` that was read with it, if there is one.
         directory: where the role's own modules are found.
     """
 
@@ -79,5 +233,11 @@ class ServiceModel:
     on_stop_seconds: float = 300.0
     recycle_seconds: float = 1.0
     heartbeat_seconds: float = 30.0
+    topology_change_discovery: TopologyChangeDiscovery = TopologyChangeDiscovery.UPGRADE_DOMAIN_WALK
+    upgrade_domain_count: int = 5
+    os_family: str = ""
+    os_version: str = ""
+    probes: Mapping[str, LoadBalancerProbe] = field(default_factory=lambda: frozen({}))
     source: Path | None = None
     directory: Path = field(default_factory=Path)
+    configuration: Path | None = None

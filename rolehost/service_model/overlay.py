@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from rolehost.service_model.model import RoleModel, ServiceModel, frozen
-from rolehost.service_model.native import check_value
 from rolehost.service_model.problems import Problem, Problems, suggest
+from rolehost.service_model.values import check_value
 
 _SETTING = "ROLEHOST_SETTING_"
 _INSTANCES = "ROLEHOST_INSTANCES_"
@@ -65,8 +65,8 @@ def _settings(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, 
 
 
 def _counts(model: ServiceModel, environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int]:
-    # A variable can't hold every character of a role's name: - stands as _.
-    by_variable = {name.upper().replace("-", "_"): name for name in model.roles}
+    # A variable can't hold every character of a role's name: - and . stand as _.
+    by_variable = {re.sub(r"[.-]", "_", name.upper()): name for name in model.roles}
     counts = {}
     for variable, value in environ.items():
         if not variable.upper().startswith(_INSTANCES):

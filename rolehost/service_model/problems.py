@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 Keys = tuple[str, ...]
 
-_HEADER = re.compile(r"^\s*\[\[?(?P<keys>[^\[\]]+)\]\]?\s*(#.*)?$")
+_HEADER = re.compile(r"^\s*\[(?P<list>\[)?(?P<keys>[^\[\]]+)\]\]?\s*(#.*)?$")
 _ENTRY = re.compile(r"^\s*(?P<keys>(?:[A-Za-z0-9_.\- ]|\"[^\"]*\"|'[^']*')+?)\s*=")
+_MOST_CANDIDATES = 200
 _KEY = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
 
 
@@ -22,16 +23,18 @@ class Problem:
         sentence: what a person should read.
         file: the definition's path, or the environment variable's name.
         line: from 1; 0 where it isn't known.
+        warning: the definition is valid all the same.
     """
 
     code: str
     sentence: str
     file: str
     line: int = 0
+    warning: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.code}: {self.sentence}"
+        return f"{place}: {'warning: ' if self.warning else ''}{self.code}: {self.sentence}"
 
 
 @dataclass(slots=True)
@@ -43,13 +46,32 @@ class Problems:
     found: list[Problem] = field(default_factory=list)
     _lines: dict[Keys, int] | None = None
 
-    def add(self, code: str, keys: Keys, sentence: str) -> None:
+    @property
+    def errors(self) -> list[Problem]:
+        """Those that make the definition invalid."""
+        return [problem for problem in self.found if not problem.warning]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """The others."""
+        return [problem for problem in self.found if problem.warning]
+
+    def add(self, code: str, keys: Keys, sentence: str, *, warning: bool = False) -> None:
         """Note a problem with the value at `keys`."""
-        self.found.append(Problem(code, sentence, self.file, self.line_of(keys)))
+        file, line = self.place_of(keys)
+        self.found.append(Problem(code, sentence, file, line, warning))
 
     def add_at(self, code: str, line: int, sentence: str) -> None:
         """Note a problem at a line."""
         self.found.append(Problem(code, sentence, self.file, line))
+
+    def word(self, keys: Keys) -> str:
+        """What the value at `keys` is called in the file."""
+        return keys[-1]
+
+    def place_of(self, keys: Keys) -> tuple[str, int]:
+        """The file and the line of this key."""
+        return self.file, self.line_of(keys)
 
     def line_of(self, keys: Keys) -> int:
         """The line of this key, or of the nearest table around it."""
@@ -70,18 +92,32 @@ def suggest(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong: it costs start-up time
 
     by_folded = {name.casefold(): name for name in known}
+    if len(by_folded) > _MOST_CANDIDATES:
+        return ""
     near = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return f'; did you mean "{by_folded[near[0]]}"?' if near else ""
 
 
 def _locate(text: str) -> Iterator[tuple[Keys, int]]:
     table: Keys = ()
+    counts: dict[Keys, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
             table = _split(header["keys"])
+            if header["list"]:
+                counts[table] = counts.get(table, -1) + 1
+            table = _numbered(table, counts)
             yield table, number
         elif entry := _ENTRY.match(line):
             yield table + _split(entry["keys"]), number
+
+
+def _numbered(table: Keys, counts: dict[Keys, int]) -> Keys:
+    # `[[roles.A.startup]]`: what follows belongs to the list's newest entry.
+    for length in range(len(table), 0, -1):
+        if (count := counts.get(table[:length])) is not None:
+            return (*table[:length], str(count), *table[length:])
+    return table
 
 
 def _split(keys: str) -> Keys:

@@ -53,10 +53,21 @@ class ConsoleApp:
 
     @property
     def name(self) -> str:
-        """What a person calls it: the program's name, or the script's where an interpreter runs it."""
-        template = list(self.argv)
-        program = template[1] if template[:1] == ["{python}"] and len(template) > 1 else template[0]
-        return Path(program).name or program
+        """What a person calls it: the program's name, or the script's or module's where Python runs it."""
+        program, *arguments = self.argv
+        if program != "{python}":
+            return Path(program).name or program
+        rest = iter(arguments)
+        for argument in rest:
+            if argument == "-c":
+                break
+            if argument in {"-W", "-X"}:
+                next(rest, None)
+            elif argument == "-m":
+                return next(rest, "python")
+            elif not argument.startswith("-"):
+                return Path(argument).name or argument
+        return "python"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

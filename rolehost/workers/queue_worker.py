@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,6 +111,14 @@ class QueueWorker(ServedRole):
                     self.role_environment.request_recycle()
             raise
 
+    @cached_property
+    def _opened(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def serving(self) -> None:
+        """Wait until `serve` has its settings and its stores: the instance is ready then."""
+        await self._opened.wait()
+
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until stopped; then drain."""
         settings = self._settings = WorkerSettings.of(self.role_environment, os.environ)
@@ -124,6 +133,7 @@ class QueueWorker(ServedRole):
             root = scratch_root(self.role_environment)
             await self.prepare(root)
             emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
+            self._opened.set()
             await _Loop(self, desk, root).work(stopping)
 
 

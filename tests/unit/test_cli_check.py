@@ -25,8 +25,8 @@ BAD = """
 [service]
 name = "films"
 [roles.Encoder]
-entry_pint = "films:Encoder"
 instances = 0
+entry_pint = "films:Encoder"
 [roles.Encoder.endpoints.Http]
 protocol = "http"
 port = 99999
@@ -49,11 +49,11 @@ def test_the_built_in_service_is_valid() -> None:
 
 def test_a_good_definition_is_told_back() -> None:
     Path("service.toml").write_text(GOOD)
-    told = invoke("check")
+    told = invoke("check", "--no-load")
     assert told.exit_code == 0
     assert "service films, 1 role\n" in told.stdout
     assert told.stdout.splitlines()[-1].split() == ["Encoder", "3", "films:Encoder", "Worker.Slots"]
-    (role,) = json.loads(invoke("check", "--json").stdout)["roles"]
+    (role,) = json.loads(invoke("check", "--no-load", "--json").stdout)["roles"]
     assert (role["name"], role["instances"], role["settings"]) == ("Encoder", 3, ["Worker.Slots"])
 
 
@@ -64,6 +64,8 @@ def test_every_problem_is_told() -> None:
     assert [line for line in told.stdout.splitlines() if not line.startswith("broken.toml:")] == []
     for word in ("entry_pint", "instances", "port"):
         assert word in told.stdout
+    numbers = [int(line.split(":")[1]) for line in told.stdout.splitlines()]
+    assert numbers == sorted(numbers)
     assert "problems" in told.stderr
     document = json.loads(invoke("check", "--definition", "broken.toml", "--json").stdout)
     assert document == {"valid": False, "problems": told.stdout.splitlines()}
@@ -82,14 +84,14 @@ def test_a_definition_that_is_not_there() -> None:
     assert "there is no such file" in told.stdout
 
 
-def test_roles_are_loaded_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_roles_are_loaded_unless_that_is_not_wanted(tmp_path: Path) -> None:
     Path("service.toml").write_text(GOOD)
-    assert invoke("check").exit_code == 0
-    told = invoke("check", "--load")
+    assert invoke("check", "--no-load").exit_code == 0
+    told = invoke("check")
     assert told.exit_code == 1
     assert 'Encoder: "films:Encoder": there is no module "films"' in told.stdout
     (tmp_path / "films.py").write_text("from rolehost.entrypoint import RoleEntryPoint as Encoder")
-    command = [sys.executable, "-m", "rolehost", "check", "--load"]
+    command = [sys.executable, "-m", "rolehost", "check"]
     assert subprocess.run(command, env=environ(), check=False, capture_output=True).returncode == 0
 
 
@@ -99,7 +101,7 @@ def test_the_version() -> None:
 
 def test_help_names_every_command() -> None:
     told = invoke("--help").stdout
-    for command in ("up", "run", "submit", "jobs", "job", "poison", "check"):
+    for command in ("up", "run", "submit", "jobs", "job", "poison", "check", "convert"):
         assert f"\n  {command} " in told
         assert invoke(command, "--help").exit_code == 0
 

@@ -28,7 +28,7 @@ def make(data: Path, *names: str) -> list[Job]:
     return with_stores(data, act)
 
 
-def test_the_list_shows_the_newest_first_and_cuts_nothing_off(data: Path) -> None:
+def test_the_list_shows_the_newest_first_and_shortens_long_names_only(data: Path) -> None:
     name = f"{'long-' * 30}name.png"
     first, second = make(data, "first.png", name)
     shown = invoke("jobs", "--data", data)
@@ -36,7 +36,11 @@ def test_the_list_shows_the_newest_first_and_cuts_nothing_off(data: Path) -> Non
     heading, *rows = shown.stdout.splitlines()
     assert heading.split() == ["ID", "STATE", "KIND", "SUBMITTED", "TRIES", "SOURCE", "OUTCOME"]
     assert [row.split()[0] for row in rows] == [second.id, first.id]
-    assert name in rows[0]
+    assert rows[0].endswith("-long-long-name.png")
+    assert "long-…-long" in rows[0]
+    assert len(rows[0]) < 160
+    assert rows[1].endswith("  first.png")
+    assert json.loads(invoke("jobs", "--data", data, "--json").stdout)["jobs"][0]["source"]["name"] == name
     assert "\x1b" not in shown.stdout
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from rolehost.cli.report import Report
 from rolehost.cli.sending import Sent
+from rolehost.host.paths import only_one
 from rolehost.jobs.job import End, Job, JobState
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores import Stores
@@ -77,6 +78,54 @@ def test_a_folder_is_its_files_at_any_depth_without_the_hidden_ones() -> None:
 def test_a_file_named_twice_is_submitted_once() -> None:
     picture(Path("in/a.png"))
     assert names(submit("in/a.png", "in", "in/a.png")) == ["a.png"]
+    told = invoke("submit", "in/a.png", "in/a.png")
+    assert told.stderr.count("rolehost: in/a.png is named twice, and submitted once") == 1
+
+
+def test_that_no_service_runs_is_told_once(data: Path) -> None:
+    picture(Path("a.png"))
+    picture(Path("b.png"))
+    sentence = f"no service is running on {data}: the jobs wait until one is started"
+    for options in ((), ("--timeout", "0.1")):
+        assert invoke("submit", "a.png", "b.png", *options).stderr.count(sentence) == 1
+    (data / "resources").mkdir(exist_ok=True)
+    with only_one(data / "resources" / "Worker_IN_0.lock", ""):  # as `rolehost run` does
+        assert sentence not in invoke("submit", "a.png").stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "told"),
+    [
+        ('class Slow(ConsoleAppWorker):\n    kind = "slow"', "slow", ""),
+        (
+            'class Slow(ConsoleAppWorker):\n    kind = "slow"',
+            "slwo",
+            'on jobs of the kind "slwo"; did you mean "slow"?',
+        ),
+        ('class Slow(ConsoleAppWorker):\n    kind = "slow"', "thumbnail", "no role of service.toml works on jobs of"),
+        ('class Base(QueueWorker):\n    kind: ClassVar = "x"\nclass Slow(Base):\n    pass', "slwo", 'the kind "slwo"'),
+        ("class Slow(ConsoleAppWorker):\n    kind = name()", "slwo", ""),
+        ("from elsewhere import Slow", "slwo", ""),
+        ("class Slow(RoleEntryPoint):\n    pass", "slwo", 'the kind "slwo"'),
+        ("no python", "slwo", ""),
+    ],
+)
+def test_a_kind_that_no_role_works_on_is_told_and_submitted(source: str, kind: str, told: str) -> None:
+    picture(Path("a.png"))
+    Path("roles.py").write_text(source)
+    Path("service.toml").write_text('[service]\nname = "s"\n[roles.Slow]\nentry_point = "roles:Slow"\n')
+    result = invoke("submit", "--kind", kind, "a.png")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert told in result.stderr
+    assert ("no role of" in result.stderr) is bool(told)
+
+
+def test_the_kind_of_the_built_in_service_is_known() -> None:
+    picture(Path("a.png"))
+    assert "no role of" not in invoke("submit", "a.png").stderr
+    told = invoke("submit", "--kind", "thumbnial", "a.png").stderr
+    assert 'no role of the built-in service works on jobs of the kind "thumbnial"; did you mean "thumbnail"?' in told
 
 
 def test_what_is_refused_is_told_with_its_reason_and_the_others_are_submitted(data: Path) -> None:

@@ -95,7 +95,7 @@ instances = 0
 size_in_mb = "7"
 clean_on_role_recycle = 1
 [roles.A.endpoints.Http]
-protocol = "udp"
+protocol = "sctp"
 port = 70000
 [roles.A.environment]
 ROLEHOST_DATA = "x"
@@ -111,11 +111,11 @@ ROLEHOST_DATA = "x"
         "service.toml:7: M24: instances is a whole number from 1 to 1000, not 0",
         "service.toml:9: M09: size_in_mb is a whole number from 1 to 2147483648, not '7'",
         "service.toml:10: N04: clean_on_role_recycle is true or false",
-        'service.toml:12: M21: a protocol is http or tcp, not "udp"',
+        'service.toml:12: M21: a protocol is http, https, udp or tcp, not "sctp"',
         "service.toml:13: M10: port is a whole number from 1 to 65535, not 70000",
         'service.toml:15: N03: the host sets the variable "ROLEHOST_DATA" itself',
         'service.toml:16: N05: "9" is no name in roles.A.environment: allowed are letters, digits and _',
-        'service.toml:17: N05: "B C" is no name in roles: allowed are letters, digits, - and _, a letter first',
+        'service.toml:17: N05: "B C" is no name in roles: allowed are letters, digits, . - and _, a letter first',
         'service.toml:17: N06: roles.B C needs "entry_point", a text',
         'service.toml:18: M28: unknown key "role" at the top; did you mean "roles"?',
     ):
