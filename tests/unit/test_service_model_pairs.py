@@ -143,6 +143,13 @@ def test_a_mark_counts_more_than_the_declaration(tmp_path: Path) -> None:
     assert valid(service.examine()).name == "ThumbnailCloudService"
 
 
+@pytest.mark.parametrize("port", ["*", "0"])
+def test_an_internal_endpoint_may_say_that_any_port_will_do(tmp_path: Path, port: str) -> None:
+    service = Copy(tmp_path)
+    service.change(CSDEF, 'name="Control" protocol="tcp"', f'name="Control" protocol="tcp" port="{port}"')
+    assert valid(service.examine()).roles["ThumbnailBackend"].internal_endpoints["Control"].ports is None
+
+
 def test_lines_are_those_of_the_attribute(tmp_path: Path) -> None:
     service = Copy(tmp_path)
     service.change(CSDEF, STORAGE, '<!-- a > b\n -->\n<LocalStorage\n name="Scratch"\n\n sizeInMB="0"\n/>')
