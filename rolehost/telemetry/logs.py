@@ -20,6 +20,7 @@ _WARNINGS = frozenset(
         "attempt.failed",
         "child.runs_as_root",
         "child.strays_left",
+        "definition.not_run",
         "http.failed",
         "http.server_warning",
         "instance.host_lost",

@@ -30,7 +30,7 @@ from rolehost.workers.claiming import settle_terminal, settled
 from rolehost.workers.lease import LeaseEnd
 from rolehost.workers.outcome import Outcome, plain_suffix
 from rolehost.workers.output import ended, keep_log
-from rolehost.workers.reasons import budget_spent
+from rolehost.workers.reasons import DRAINED, budget_spent
 
 if TYPE_CHECKING:
     from rolehost.jobs.table import Claim
@@ -58,7 +58,7 @@ async def complete(desk: Desk, lease: LeaseKeeper, outcome: Outcome) -> None:
     await lease.stop()
     if lease.lost:
         return
-    kept = kept or _Kept(replace(outcome, end=End.DRAINED, detail="the worker was asked to stop"))
+    kept = kept or _Kept(replace(outcome, end=End.DRAINED, detail=DRAINED))
     if lease.ended is LeaseEnd.EXPIRED:
         late = replace(kept.outcome, end=End.LEASE_LOST, detail="the lease ran out before a renewal succeeded")
         kept = replace(kept, outcome=late)

@@ -18,7 +18,7 @@ from rolehost.workers.claiming import begin
 from rolehost.workers.completion import complete
 from rolehost.workers.lease import LeaseKeeper
 from rolehost.workers.outcome import Outcome, fault_of
-from rolehost.workers.reasons import shortened
+from rolehost.workers.reasons import DRAINED, shortened
 from rolehost.workers.scratch import Scratch, hand_over, make, scratch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Attempt = Callable[[JobSpec, Scratch], Awaitable[Outcome]]
 
-_DRAINED = Outcome(end=End.DRAINED, detail="the worker was asked to stop")
+_DRAINED = Outcome(end=End.DRAINED, detail=DRAINED)
 _TERMINATED = {-signal.SIGTERM, 128 + signal.SIGTERM}
 _SIGNAL_SECONDS = 1.0
 
@@ -77,7 +77,7 @@ async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Ou
         if work.done():
             outcome = work.result()
             drained_by_signal = await _ended_by_the_drain(desk, outcome)
-            return replace(outcome, end=End.DRAINED, detail=_DRAINED.detail) if drained_by_signal else outcome
+            return replace(outcome, end=End.DRAINED, detail=DRAINED) if drained_by_signal else outcome
         work.cancel()
         interrupted = await _interrupted(work)
         if over.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rolehost.jobs.job import CAPS
 
 LONGEST = 2000
+DRAINED = "the worker was asked to stop"
 
 
 def budget_spent(budget: str, last: str) -> str:
