@@ -6,20 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rolehost.errors import InvalidParameterError, NotAWakeUpError, UnknownJobError
+from rolehost.errors import InvalidParameterError, UnknownJobError
 from rolehost.jobs.job import Job, JobState, new_id
-from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.removal import remove_job
 from rolehost.jobs.submission import Submission, Submitter
-from rolehost.jobs.table import DEBT, TABLE, JobPage, JobTable
-from rolehost.jobs.wake_up import WakeUp
-from rolehost.stores import Note
+from rolehost.jobs.table import TABLE, JobPage, JobTable
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
-    from rolehost.stores import QueueMessage, Stores
+    from rolehost.stores import Stores
 
 REPLAYABLE = frozenset({JobState.POISONED, JobState.FAILED})
-PEEKED = 1000
 
 
 class PoisonDesk:
@@ -71,15 +68,7 @@ class PoisonDesk:
             InvalidParameterError: the job did not end badly.
         """
         job = await self._ended_badly(job_id)
-        queue = self._stores.queue(kind_named(job.spec.kind).queue)
-        for message in await queue.peek(PEEKED, dead=True):
-            if _names(message, job_id):
-                await queue.remove_dead(message.id)
-        await self._stores.table(TABLE).drop_note(Note(DEBT, job_id))
-        for prefix in (f"inputs/{job_id}/", f"results/{job_id}/", f"logs/{job_id}/"):
-            for name in (await self._stores.blobs.list(prefix)).names:
-                await self._stores.blobs.delete(name)
-        await self._jobs.remove(job)
+        await remove_job(self._stores, job)
         emit("job.purged", job=job_id)
 
     async def _ended_badly(self, job_id: str) -> Job:
@@ -91,10 +80,3 @@ class PoisonDesk:
                 f"job {job_id} is {job.state}; only a poisoned or failed job can be replayed or purged", field="id"
             )
         return job
-
-
-def _names(message: QueueMessage, job_id: str) -> bool:
-    try:
-        return WakeUp.decode(message.body).job == job_id
-    except NotAWakeUpError:
-        return False

@@ -7,12 +7,13 @@ that it knows, and a refused write (VersionMismatchError) means that the row has
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rolehost import clock
-from rolehost.errors import VersionMismatchError
+from rolehost.errors import AlreadyExistsError, VersionMismatchError
 from rolehost.jobs.codec import attempt_field, attempt_to_text, job_from_row, result_to_text
 from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, JobState, Result
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 TABLE = "jobs"
 DEBT = "debt"
+BURIED = "buried"
+"""The tag of a tombstone: it holds an id whose input was collected, so that no late submitter's insert succeeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +70,19 @@ class JobTable:
     async def read(self, job_id: str) -> Job | None:
         """The job as it is now."""
         row = await self._table.read(job_id)
-        return job_from_row(row) if row else None
+        return job_from_row(row) if row and row.tag != BURIED else None
 
-    async def list(self, *, state: JobState | None = None, limit: int = 50, cursor: str | None = None) -> JobPage:
-        """Jobs, the newest first."""
-        page = await self._table.list(tag=state, limit=limit, cursor=cursor)
-        return JobPage([job_from_row(row) for row in page.rows], page.cursor)
+    async def list(
+        self,
+        *,
+        state: JobState | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        newest_first: bool = True,
+    ) -> JobPage:
+        """Jobs by the time of their submission."""
+        page = await self._table.list(tag=state, limit=limit, cursor=cursor, newest_first=newest_first)
+        return JobPage([job_from_row(row) for row in page.rows if row.tag != BURIED], page.cursor)
 
     async def counts(self) -> Mapping[str, int]:
         """How many jobs there are in each state, zeros included."""
@@ -174,6 +184,22 @@ class JobTable:
     async def remove(self, job: Job) -> None:
         """A terminal row goes: purge and retention."""
         await self._table.delete(job.id, job.version)
+
+    async def bury(self, job_id: str) -> bool:
+        """Put a tombstone where no row is; False where one is."""
+        try:
+            await self._table.insert(job_id, {"buried_at": clock.iso(clock.now())}, tag=BURIED)
+        except AlreadyExistsError:
+            row = await self._table.read(job_id)
+            return row is not None and row.tag == BURIED
+        return True
+
+    async def forget_buried(self, before: datetime, *, limit: int) -> None:
+        """Remove tombstones that were put before a moment, up to `limit` of the oldest."""
+        for row in (await self._table.list(tag=BURIED, limit=limit, newest_first=False)).rows:
+            if clock.from_iso(str(row.fields["buried_at"])) < before:
+                with suppress(VersionMismatchError):
+                    await self._table.delete(row.key, row.version)
 
 
 def new_token() -> str:

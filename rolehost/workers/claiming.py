@@ -70,7 +70,7 @@ async def _claim_as_read(desk: Desk, message: QueueMessage, wake_up: WakeUp, tok
     for _ in range(TRIES):
         job = await desk.jobs.read(wake_up.job)
         if job is None:
-            await settled(desk.queue.complete(message))
+            await _set_aside_orphan(desk, message, wake_up.job)
             return None
         if job.token and job.token in tokens:
             return _own(job, sent=tokens[job.token])
@@ -85,6 +85,13 @@ async def _claim_as_read(desk: Desk, message: QueueMessage, wake_up: WakeUp, tok
         except (VersionMismatchError, StoreUnavailableError):
             continue
     return None
+
+
+async def _set_aside_orphan(desk: Desk, message: QueueMessage, job_id: str) -> None:
+    """A message without a row: foreign, or later than its job was kept. Nothing can be run; a person may look."""
+    description = f"no job has the id {shortened(job_id)}: it was removed, or was never accepted"
+    await settled(desk.queue.dead_letter(message, reason="orphan", description=description))
+    emit("message.orphaned", message=message.id, job=job_id)
 
 
 async def _take_over(desk: Desk, message: QueueMessage, job: Job, tokens: Tokens) -> Claim | None:

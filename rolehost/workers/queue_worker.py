@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import math
 import os
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,9 @@ from rolehost.entrypoint import ServedRole
 from rolehost.errors import BadInputError, RoleEnvironmentError, StoreError
 from rolehost.jobs.job import End, JobSpec
 from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.recovery import Recovery
+from rolehost.jobs.sweeper import TABLE as SWEEPERS
+from rolehost.jobs.sweeper import Sweeper
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
@@ -134,7 +137,21 @@ class QueueWorker(ServedRole):
             await self.prepare(root)
             emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
             self._opened.set()
-            await _Loop(self, desk, root).work(stopping)
+            recovery = Recovery(stores, lease=settings.lease, rules=settings.retention)
+            sweeper = Sweeper(recovery, stores.table(SWEEPERS), desk.instance, interval=settings.recovery)
+            async with _beside(sweeper.run()):
+                await _Loop(self, desk, root).work(stopping)
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Something that runs for as long as the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 class _Loop:

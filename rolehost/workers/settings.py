@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.jobs.retention import RetentionRules
+from rolehost.jobs.sweeper import INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +32,9 @@ class WorkerSettings:
         output: kept of each of stdout and stderr per attempt (`Worker.OutputBytes`).
         drain: from SIGTERM to the end, the TERM grace included; the host decides.
         warm_start: whether an application that names its `warm_imports` starts warm (`Worker.WarmStart`).
+        recovery: from one sweep to the next (`Recovery.IntervalSeconds`).
+        retention: how long jobs are kept when they are over (`Retention.CompletedDays`, `FailedDays`, `PoisonedDays`,
+            `CancelledDays`; 0: for ever).
     """
 
     slots: int = 1
@@ -41,6 +47,8 @@ class WorkerSettings:
     output: int = 4 * 1024 * 1024
     drain: float = 25.0
     warm_start: bool = True
+    recovery: float = INTERVAL
+    retention: RetentionRules = field(default_factory=RetentionRules)
 
     @property
     def renew_after(self) -> float:
@@ -76,6 +84,13 @@ class WorkerSettings:
             output=round(read.number("Worker.OutputBytes", default.output, least=1024)),
             drain=float(environ.get("ROLEHOST_DRAIN_SECONDS", default.drain)),
             warm_start=read.flag("Worker.WarmStart", default=default.warm_start),
+            recovery=read.number("Recovery.IntervalSeconds", default.recovery, least=0.1),
+            retention=RetentionRules(
+                completed=read.days("Retention.CompletedDays", default.retention.completed),
+                failed=read.days("Retention.FailedDays", default.retention.failed),
+                poisoned=read.days("Retention.PoisonedDays", default.retention.poisoned),
+                cancelled=read.days("Retention.CancelledDays", default.retention.cancelled),
+            ),
         )
 
 
@@ -97,6 +112,10 @@ class _Reader:
         if not least <= value < float("inf"):
             raise RoleEnvironmentError(f"the setting {name} must be at least {least:g}, not {text}")
         return value
+
+    def days(self, name: str, default: timedelta | None) -> timedelta | None:
+        days = self.number(name, default / timedelta(days=1) if default else 0, least=0)
+        return timedelta(days=days) if days else None
 
     def flag(self, name: str, *, default: bool) -> bool:
         try:

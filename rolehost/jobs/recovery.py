@@ -1,0 +1,151 @@
+"""Step 7: what a crash left undone is woken or collected.
+
+Any instance may sweep, and two at once do no harm: sweepers only put wake-ups, claimers alone record how attempts
+ended. Each pass looks at the open work and at a bounded page of the rest, never at the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rolehost import clock
+from rolehost.errors import StoreError
+from rolehost.jobs.garbage import GarbageCollection
+from rolehost.jobs.job import Job, JobState
+from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.retention import Retention, RetentionRules
+from rolehost.jobs.table import DEBT, TABLE, JobTable
+from rolehost.jobs.wake_up import WakeUp
+from rolehost.stores import Note
+from rolehost.telemetry import emit
+
+if TYPE_CHECKING:
+    from rolehost.stores import Stores
+
+OUTBOX = "outbox"
+PAGE = 500
+LONG_PAST_DUE = 3600.0
+"""A queued job that nobody took for so long may have lost its message; looked for once in the same time."""
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A version that does not move, and since when, on our own clock."""
+
+    version: str
+    since: float
+    woken: bool = False
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a sweeper knows from its earlier passes; it dies with it, and nothing but a repeated wake-up is lost."""
+
+    notes: frozenset[Note] = frozenset()
+    owed: set[str] = field(default_factory=set)
+    leases: dict[str, _Standing] = field(default_factory=dict)
+    looked: float = 0.0
+
+
+class Recovery:
+    """One sweeper's passes.
+
+    Args:
+        stores: where the jobs are.
+        lease: seconds that a lease lasts at least; a row's own is respected where it is longer.
+        rules: how long jobs are kept when they are over.
+    """
+
+    def __init__(self, stores: Stores, *, lease: float, rules: RetentionRules | None = None) -> None:
+        self._stores = stores
+        self._jobs = JobTable(stores.table(TABLE))
+        self._lease = lease
+        self._memory = _Memory(looked=clock.monotonic() - LONG_PAST_DUE)
+        self._garbage = GarbageCollection(stores)
+        self._retention = Retention(stores, rules or RetentionRules())
+
+    async def sweep(self) -> None:
+        """One pass; a part that meets a store error is left to the next pass, and the others go on."""
+        parts: Iterable[Callable[[], Awaitable[None]]] = (
+            self._put_what_is_owed,
+            self._wake_dead_leases,
+            self._wake_forgotten,
+            self._garbage.collect,
+            self._retention.apply,
+        )
+        for part in parts:
+            try:
+                await part()
+            except StoreError as error:
+                emit("store.unavailable", what=f"recovery: {part.__name__.strip('_')}", why=str(error))
+
+    async def _put_what_is_owed(self) -> None:
+        """The outbox and the debts; an entity is left alone until it was met in two passes: its writer may live."""
+        table = self._stores.table(TABLE)
+        found = frozenset(await table.notes(OUTBOX)) | frozenset(await table.notes(DEBT))
+        for note in sorted(found & self._memory.notes, key=lambda note: note.key):
+            job = await self._jobs.read(note.key)
+            if job is None:
+                await table.drop_note(note)
+            elif note.kind == OUTBOX:
+                if not job.state.terminal:
+                    await self._wake(job, f"{job.id}:0", "its message was never put")
+                await table.drop_note(note)
+            elif job.id not in self._memory.owed:
+                # Whoever receives it finds a poisoned row, makes the dead letter, and drops the debt.
+                self._memory.owed.add(job.id)
+                await self._wake(job, f"{job.id}:dead", "its dead letter was never made")
+        self._memory.notes = found
+        self._memory.owed &= {note.key for note in found if note.kind == DEBT}
+
+    async def _wake_dead_leases(self) -> None:
+        """A lease is dead when its row stood still for a whole lease on our own clock; once for each version."""
+        now = clock.monotonic()
+        before, self._memory.leases = self._memory.leases, {}
+        for job in await self._all_running():
+            standing = before.get(job.id)
+            if standing is None or standing.version != job.version:
+                standing = _Standing(job.version, now)
+            self._memory.leases[job.id] = standing
+            if not standing.woken and now - standing.since >= max(self._lease, job.lease):
+                await self._wake(job, f"{job.id}:v{job.version}", "its lease stood still", seen=job.version)
+                standing.woken = True
+
+    async def _all_running(self) -> list[Job]:
+        running: list[Job] = []
+        cursor = None
+        while True:
+            page = await self._jobs.list(state=JobState.RUNNING, limit=PAGE, cursor=cursor)
+            running += page.jobs
+            cursor = page.cursor
+            if cursor is None:
+                return running
+
+    async def _wake_forgotten(self) -> None:
+        """Queued rows long past due, where the queue does not simply have more work than workers."""
+        if clock.monotonic() - self._memory.looked < LONG_PAST_DUE:  # also the first pass looks
+            return
+        self._memory.looked = clock.monotonic()
+        page = await self._jobs.list(state=JobState.QUEUED, limit=PAGE, newest_first=False)
+        due = clock.now() - timedelta(seconds=LONG_PAST_DUE)
+        for job in page.jobs:
+            if (job.retries_at or job.spec.submitted_at) < due and not await self._backlog(job):
+                await self._wake(job, f"{job.id}:v{job.version}", "nobody took it for an hour")
+
+    async def _backlog(self, job: Job) -> bool:
+        counted = await self._stores.queue(kind_named(job.spec.kind).queue).counts()
+        return bool(counted.visible)
+
+    async def _wake(self, job: Job, message_id: str, why: str, *, seen: str | None = None) -> None:
+        """Put a wake-up; it carries a version only of a row that was read as queued."""
+        told = WakeUp(job=job.id, spec=job.spec, seen=seen)
+        if job.state is JobState.QUEUED:
+            told = WakeUp(
+                job=job.id, spec=job.spec, version=job.version, attempt=job.attempt, charges=job.charges, seen=seen
+            )
+        queue = self._stores.queue(kind_named(job.spec.kind).queue)
+        await queue.put(told.encode(), message_id=message_id)
+        emit("job.woken", job=job.id, why=why)
