@@ -1,0 +1,100 @@
+"""The checker of histories sees each kind of fault, and nothing where there is none."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.history import check, main
+
+BLOB = "results/a/2-t/result"
+
+
+def a_history() -> list[dict[str, Any]]:
+    lost = {"number": 1, "started_at": "2026-11-21T00:00:10Z", "end": "worker_lost", "instance": "W_IN_0"}
+    done = {"number": 2, "started_at": "2026-11-21T00:01:20Z", "end": "ok", "instance": "W_IN_1"}
+    job = {"id": "a", "state": "completed", "charges": {"app": 0, "resource": 0, "lost": 1}, "attempts": [lost, done]}
+    return [
+        {"event": "asked", "job": "a", "at": 0},
+        {"event": "accepted", "job": "a", "at": 0},
+        {"event": "killed", "instance": "W_IN_0", "what": "role", "at": 1795219230.0 - 10},
+        {"event": "row", "job": {**job, "result": {"sha256": "f00"}}, "blob": BLOB, "at": 2},
+        {"event": "left", "results": {BLOB: "f00"}, "dead": [], "scratch": [], "processes": [], "at": 3},
+    ]
+
+
+def test_a_sound_history_is_sound() -> None:
+    figures = check(a_history())
+    assert figures.sound, list(figures.lines())
+    assert figures.ran["completed"] == 1
+    assert figures.recovery["measured"] == 1
+
+
+def lose(history: list[dict[str, Any]]) -> None:
+    history[3]["job"]["state"] = "running"
+
+
+def invent(history: list[dict[str, Any]]) -> None:
+    history[:2] = []
+
+
+def rewrite(history: list[dict[str, Any]]) -> None:
+    again = copy.deepcopy(history[3])
+    again["blob"] = "results/a/3-t/result"
+    history.insert(4, again)
+    history[-1]["results"] = {again["blob"]: "f00"}
+
+
+def damage(history: list[dict[str, Any]]) -> None:
+    history[-1]["results"][BLOB] = "bad"
+
+
+def overcharge(history: list[dict[str, Any]]) -> None:
+    history[3]["job"]["charges"]["lost"] = 4
+
+
+def leave_open(history: list[dict[str, Any]]) -> None:
+    history[3]["job"]["attempts"][1]["end"] = None
+
+
+def keep_from_the_poison_queue(history: list[dict[str, Any]]) -> None:
+    history[3]["job"]["state"] = "poisoned"
+
+
+def leave_a_blob(history: list[dict[str, Any]]) -> None:
+    history[-1]["results"]["results/a/1-x/result"] = "bar"
+
+
+def leave_a_process(history: list[dict[str, Any]]) -> None:
+    history[-1]["processes"] = ["4711"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "figure"),
+    [
+        (lose, "lost"),
+        (invent, "unexpected"),
+        (rewrite, "rewritten"),
+        (damage, "broken"),
+        (overcharge, "overcharged"),
+        (leave_open, "unended"),
+        (keep_from_the_poison_queue, "unburied"),
+        (leave_a_blob, "orphans"),
+        (leave_a_process, "orphans"),
+    ],
+)
+def test_each_fault_is_seen(
+    spoil: Callable[[list[dict[str, Any]]], None], figure: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = a_history()
+    spoil(history)
+    assert getattr(check(history), figure)
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in history))
+    assert main([str(path)]) == 1
+    assert f"{figure}: 1" in capsys.readouterr().out
