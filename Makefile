@@ -21,7 +21,7 @@ SOURCES := $(shell find rolehost legacy_bin -name __pycache__ -prune -o -print) 
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --requirement
 INSTALL_OWN := -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall
 
-.PHONY: help run wheel sdist test check bench lock format setup system-packages clean
+.PHONY: help run wheel sdist test check bench soak lock format setup system-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-22s %s\n' "$$target" "$$text"; done
@@ -49,6 +49,10 @@ check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfi
 
 bench: .venv/.installed ## thumbnails a second against xargs -P over the same console application
 	.venv/bin/python -m benchmarks $(ARGS)
+
+soak: .venv/.installed ## a service under a hail of kills, judged by its history (ARGS="--jobs 10000 --every 2")
+	ROLEHOST_SCHEDULES=60000 .venv/bin/python -m pytest --quiet tests/unit/test_protocol_schedules.py -k no_schedule
+	PYTHONPATH=tests .venv/bin/python -m tests.soak $(ARGS)
 
 format: .venv/.installed ## format, and mend what ruff can mend
 	.venv/bin/ruff check --fix
@@ -107,7 +111,7 @@ $(PYTHON) -m venv --clear $(1)
 endef
 
 # What the tests need besides Python, as command:packages (Debian's names). Without a font Chromium draws no text.
-SYSTEM_PACKAGES := chromium:chromium,fonts-liberation setpriv:util-linux prlimit:util-linux
+SYSTEM_PACKAGES := chromium:chromium,fonts-liberation setpriv:util-linux prlimit:util-linux node:nodejs npm:npm
 
 system-packages: ## what the tests need from the system: installed for root, named for others
 	@missing=; for pair in $(SYSTEM_PACKAGES); do \

@@ -12,7 +12,28 @@ from rolehost._version import __version__
 
 if TYPE_CHECKING:
     from rolehost.entrypoint import RoleEntryPoint
-    from rolehost.environment import LocalResource, Role, RoleEnvironment, RoleInstance, role_environment
+    from rolehost.environment import (
+        Certificate,
+        CertificateChange,
+        ConfigurationSettingChange,
+        LocalResource,
+        Role,
+        RoleEnvironment,
+        RoleEnvironmentChange,
+        RoleEnvironmentChanged,
+        RoleEnvironmentChanging,
+        RoleEnvironmentStopping,
+        RoleInstance,
+        RoleInstanceEndpoint,
+        RoleInstanceStatus,
+        RoleInstanceStatusCheck,
+        SimultaneousChanged,
+        SimultaneousChanging,
+        SimultaneousTopologyChange,
+        TopologyChange,
+        get_setting,
+        role_environment,
+    )
     from rolehost.errors import BadInputError, RoleEnvironmentError, RoleHostError
     from rolehost.jobs.job import Job, JobSpec, JobState
     from rolehost.workers.console_app import ConsoleApp
@@ -24,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadInputError",
+    "Certificate",
+    "CertificateChange",
+    "ConfigurationSettingChange",
     "ConsoleApp",
     "ConsoleAppWorker",
     "Job",
@@ -35,17 +59,32 @@ __all__ = [
     "Role",
     "RoleEntryPoint",
     "RoleEnvironment",
+    "RoleEnvironmentChange",
+    "RoleEnvironmentChanged",
+    "RoleEnvironmentChanging",
     "RoleEnvironmentError",
+    "RoleEnvironmentStopping",
     "RoleHostError",
     "RoleInstance",
+    "RoleInstanceEndpoint",
+    "RoleInstanceStatus",
+    "RoleInstanceStatusCheck",
     "Scratch",
+    "SimultaneousChanged",
+    "SimultaneousChanging",
+    "SimultaneousTopologyChange",
     "ThumbnailWorker",
+    "TopologyChange",
     "__version__",
+    "get_setting",
     "role_environment",
 ]
 
 _HOMES = {
     "BadInputError": "rolehost.errors",
+    "Certificate": "rolehost.environment",
+    "CertificateChange": "rolehost.environment",
+    "ConfigurationSettingChange": "rolehost.environment",
     "ConsoleApp": "rolehost.workers.console_app",
     "ConsoleAppWorker": "rolehost.workers.console_worker",
     "Job": "rolehost.jobs.job",
@@ -57,11 +96,23 @@ _HOMES = {
     "Role": "rolehost.environment",
     "RoleEntryPoint": "rolehost.entrypoint",
     "RoleEnvironment": "rolehost.environment",
+    "RoleEnvironmentChange": "rolehost.environment",
+    "RoleEnvironmentChanged": "rolehost.environment",
+    "RoleEnvironmentChanging": "rolehost.environment",
     "RoleEnvironmentError": "rolehost.errors",
+    "RoleEnvironmentStopping": "rolehost.environment",
     "RoleHostError": "rolehost.errors",
     "RoleInstance": "rolehost.environment",
+    "RoleInstanceEndpoint": "rolehost.environment",
+    "RoleInstanceStatus": "rolehost.environment",
+    "RoleInstanceStatusCheck": "rolehost.environment",
     "Scratch": "rolehost.workers.scratch",
+    "SimultaneousChanged": "rolehost.environment",
+    "SimultaneousChanging": "rolehost.environment",
+    "SimultaneousTopologyChange": "rolehost.environment",
     "ThumbnailWorker": "rolehost.workers.thumbnail",
+    "TopologyChange": "rolehost.environment",
+    "get_setting": "rolehost.environment",
     "role_environment": "rolehost.environment",
 }
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 from rolehost import environment
-from rolehost.environment import RoleEnvironment
+from rolehost.environment import ConfigurationSettingChange, RoleEnvironment, RoleEnvironmentChanging
 from rolehost.errors import EntryPointError
 
 
@@ -55,6 +56,20 @@ class ServedRole(RoleEntryPoint):
     """
 
     stop_deadline: float | None = None
+
+    settings_read_at_start: ClassVar[tuple[str, ...]] = ("worker.", "frontend.")
+    """How the names begin, in small letters, of the settings that are read once, when the role starts."""
+
+    def restart_for_settings(self, changing: RoleEnvironmentChanging) -> None:
+        """Cancel a change of such a setting, so that the instance starts again with it; the host subscribes this.
+
+        The original's template of a worker role did so for every setting.
+        """
+        names = (
+            each.configuration_setting_name for each in changing.changes if isinstance(each, ConfigurationSettingChange)
+        )
+        if any(name.casefold().startswith(self.settings_read_at_start) for name in names):
+            changing.cancel = True
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work in place of `run`; drain and return once `stopping` is set.

@@ -6,137 +6,115 @@ is read comes from one `Snapshot`, which is swapped as a whole: a reader never s
 
 from __future__ import annotations
 
-import inspect
+import logging
 import os
-import sys
-import threading
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar
 
+from rolehost import clock
+from rolehost.configuration_settings import TRACE_SOURCE
+from rolehost.environment_changes import EnvironmentChange, compare
+from rolehost.environment_document import parse_snapshot
+from rolehost.environment_host import EnvironmentHost, TestingHost
+from rolehost.environment_reading import EnvironmentReader
 from rolehost.errors import RoleEnvironmentError
+from rolehost.events import (
+    CertificateChange,
+    Changes,
+    ConfigurationSettingChange,
+    Event,
+    EventMember,
+    RoleEnvironmentChange,
+    RoleEnvironmentChanged,
+    RoleEnvironmentChanging,
+    RoleEnvironmentStopping,
+    RoleInstanceStatusCheck,
+    SimultaneousChanged,
+    SimultaneousChanging,
+    SimultaneousTopologyChange,
+    TopologyChange,
+)
+from rolehost.topology import (
+    Certificate,
+    LocalResource,
+    Role,
+    RoleInstance,
+    RoleInstanceEndpoint,
+    RoleInstanceStatus,
+    Snapshot,
+)
 
-_Arguments = TypeVar("_Arguments")
-_Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalResource:
-    """A directory of the instance's own.
-
-    Args:
-        name: as declared.
-        root_path: an absolute path that ends with a separator; the directory exists.
-        maximum_size_in_megabytes: as declared.
-    """
-
-    name: str
-    root_path: str
-    maximum_size_in_megabytes: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class RoleInstanceEndpoint:
-    """Where an instance listens: `ip_endpoint` is (address, port), `protocol` as declared."""
-
-    name: str
-    ip_endpoint: tuple[str, int]
-    protocol: str
-
-
-@dataclass(frozen=True)
-class RoleInstance:
-    """One instance of a role; `id` has the form `<role>_IN_<n>`, the domains count from 0."""
-
-    id: str
-    fault_domain: int = 0
-    update_domain: int = 0
-    instance_endpoints: Mapping[str, RoleInstanceEndpoint] = field(
-        default_factory=lambda: MappingProxyType({}), hash=False
-    )
-    # Set by the role that holds it: each names the other.
-    role: Role = field(init=False, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Role:
-    """A role of the service, with the instances of it that this one may see."""
-
-    name: str
-    instances: tuple[RoleInstance, ...] = ()
-
-    def __post_init__(self) -> None:
-        for instance in self.instances:
-            object.__setattr__(instance, "role", self)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that is known at one moment; never changed, only replaced."""
-
-    deployment_id: str
-    is_emulated: bool
-    current_role_instance: RoleInstance
-    settings: Mapping[str, str]
-    local_resources: Mapping[str, LocalResource]
-    roles: Mapping[str, Role]
+__all__ = [
+    "Certificate",
+    "CertificateChange",
+    "Changes",
+    "ConfigurationSettingChange",
+    "EnvironmentChange",
+    "EnvironmentHost",
+    "Event",
+    "LocalResource",
+    "Role",
+    "RoleEnvironment",
+    "RoleEnvironmentChange",
+    "RoleEnvironmentChanged",
+    "RoleEnvironmentChanging",
+    "RoleEnvironmentStopping",
+    "RoleInstance",
+    "RoleInstanceEndpoint",
+    "RoleInstanceStatus",
+    "RoleInstanceStatusCheck",
+    "SimultaneousChanged",
+    "SimultaneousChanging",
+    "SimultaneousTopologyChange",
+    "Snapshot",
+    "TopologyChange",
+    "get_setting",
+    "parse_snapshot",
+    "role_environment",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class RoleEnvironmentStopping:
-    """The argument of `stopping`'s handlers (the original's RoleEnvironmentStoppingEventArgs has no members either)."""
-
-
-class Event(Generic[_Arguments]):
-    """Handlers that are called one after another; add one with `+=`, remove it with `-=`. Thread-safe."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._lock = threading.Lock()
-        self._handlers: tuple[Callable[[_Arguments], object], ...] = ()
-
-    def __iadd__(self, handler: Callable[[_Arguments], object]) -> Event[_Arguments]:
-        if inspect.iscoroutinefunction(handler):
-            raise TypeError(f"a handler of {self._name} is a plain function of one argument, not {handler!r}")
-        with self._lock:
-            self._handlers = (*self._handlers, handler)
-        return self
-
-    def __isub__(self, handler: Callable[[_Arguments], object]) -> Event[_Arguments]:
-        with self._lock:
-            kept = list(self._handlers)
-            if handler in kept:
-                kept.remove(handler)
-            self._handlers = tuple(kept)
-        return self
-
-    def fire(self, arguments: _Arguments) -> None:
-        """Call every handler in this thread; what one raises is printed, and the next is called all the same."""
-        for handler in self._handlers:
-            try:
-                handler(arguments)
-            except Exception:  # noqa: BLE001 - a handler's error must not keep the others from hearing
-                sys.excepthook(*sys.exc_info())
-
-
-class RoleEnvironment:
-    """The role environment; `rolehost.role_environment` is the process's current one.
+class RoleEnvironment(EnvironmentReader):
+    """The role environment; `rolehost.role_environment` is the process's current one. Thread-safe.
 
     Outside a host `is_available` is False, and every other member raises RoleEnvironmentError (as documented for
-    RoleEnvironment.IsAvailable).
+    RoleEnvironment.IsAvailable), but for `get_setting`, which then asks the variables of the process.
 
     Args:
         snapshot: what is known; None: not in a host.
-        on_recycle: called by `request_recycle`.
+        host: who carries out what is asked for; None: nobody.
     """
 
-    def __init__(self, snapshot: Snapshot | None = None, on_recycle: Callable[[], None] | None = None) -> None:
-        self._snapshot = snapshot
-        self._on_recycle = on_recycle
-        self._stopping: Event[RoleEnvironmentStopping] = Event("stopping")
+    trace_source: ClassVar[logging.Logger] = TRACE_SOURCE
+    """The logger `rolehost.runtime`: what the runtime says of its own doing, at a level that can be set."""
+
+    changing = EventMember[RoleEnvironmentChanging]()
+    """Raised before a change applies: the old values are still read, and `cancel` can be set."""
+
+    changed = EventMember[RoleEnvironmentChanged]()
+    """Raised once a change applies; the new values are read."""
+
+    simultaneous_changing = EventMember[SimultaneousChanging]()
+    """Raised before a change that all instances are told of at once (`topologyChangeDiscovery="Blast"`)."""
+
+    simultaneous_changed = EventMember[SimultaneousChanged]()
+    """Raised once such a change applies."""
+
+    status_check = EventMember[RoleInstanceStatusCheck]()
+    """Raised every 15 seconds; a handler may call `set_busy`."""
+
+    stopping = EventMember[RoleEnvironmentStopping]()
+    """Raised before `on_stop`, when the instance no longer takes requests."""
+
+    def __init__(self, snapshot: Snapshot | None = None, host: EnvironmentHost | None = None) -> None:
+        super().__init__(snapshot)
+        self._host = host
+        self._events: dict[str, Event[Any]] = {}
 
     @classmethod
     def for_testing(
@@ -146,19 +124,22 @@ class RoleEnvironment:
         local_resources: Mapping[str, str | os.PathLike[str]] | None = None,
         role_name: str = "Role",
         instance: int = 0,
+        endpoints: Mapping[str, tuple[str, int]] | None = None,
         on_recycle: Callable[[], None] | None = None,
     ) -> RoleEnvironment:
-        """An environment for a role's own tests.
+        """An environment for a role's own tests; `testing_change` and `testing_status_check` raise its events.
 
         Args:
             settings: configuration settings.
             local_resources: a directory for each name; it is created.
             role_name: the role that the instance is of.
             instance: its number.
+            endpoints: address and port of each of its endpoints, of protocol tcp.
             on_recycle: called by `request_recycle`.
         """
         resources = {name: _testing_resource(name, Path(path)) for name, path in (local_resources or {}).items()}
-        current = RoleInstance(f"{role_name}_IN_{instance}", 0, instance)
+        bound = {name: RoleInstanceEndpoint(name, each, "tcp") for name, each in (endpoints or {}).items()}
+        current = RoleInstance(f"{role_name}_IN_{instance}", 0, instance, MappingProxyType(bound))
         snapshot = Snapshot(
             deployment_id="testing",
             is_emulated=True,
@@ -167,94 +148,138 @@ class RoleEnvironment:
             local_resources=MappingProxyType(resources),
             roles=MappingProxyType({role_name: Role(role_name, (current,))}),
         )
-        return cls(snapshot, on_recycle)
-
-    def attach(self, snapshot: Snapshot, on_recycle: Callable[[], None] | None = None) -> None:
-        """The host's: make this environment available, or swap all that it knows."""
-        self._on_recycle = on_recycle or self._on_recycle
-        self._snapshot = snapshot
-
-    def _available(self) -> Snapshot:
-        snapshot = self._snapshot
-        if snapshot is None:
-            raise RoleEnvironmentError(
-                "there is no role environment here: this process was not started by a rolehost host "
-                "(RoleEnvironment.for_testing makes one for tests)"
-            )
-        return snapshot
-
-    @property
-    def is_available(self) -> bool:
-        """Whether this process runs in a host."""
-        return self._snapshot is not None
-
-    @property
-    def is_emulated(self) -> bool:
-        """Whether the whole service runs on one machine, under `rolehost up`."""
-        return self._available().is_emulated
-
-    @property
-    def deployment_id(self) -> str:
-        """An opaque name of this deployment; it stays the same when instances recycle."""
-        return self._available().deployment_id
-
-    @property
-    def current_role_instance(self) -> RoleInstance:
-        """The instance that this process is."""
-        return self._available().current_role_instance
-
-    @property
-    def roles(self) -> Mapping[str, Role]:
-        """The service's roles by name, read-only."""
-        return self._available().roles
-
-    @property
-    def stopping(self) -> Event[RoleEnvironmentStopping]:
-        """Raised before `on_stop`, when the instance no longer takes requests."""
-        self._available()
-        return self._stopping
-
-    @stopping.setter
-    def stopping(self, event: Event[RoleEnvironmentStopping]) -> None:
-        # `environment.stopping += handler` ends in an assignment of the event to itself.
-        if event is not self._stopping:
-            raise AttributeError("an event can't be replaced: add handlers with +=, remove them with -=")
-
-    def get_configuration_setting_value(self, name: str) -> str:
-        """The value of a configuration setting.
-
-        Raises:
-            RoleEnvironmentError: there is no such setting.
-        """
-        settings = self._available().settings
-        value = settings.get(name)
-        if value is None:
-            value = {key.casefold(): text for key, text in settings.items()}.get(name.casefold())
-        if value is None:
-            raise RoleEnvironmentError(f'the configuration setting "{name}" does not exist')
-        return value
-
-    def get_local_resource(self, name: str) -> LocalResource:
-        """A local resource.
-
-        Raises:
-            RoleEnvironmentError: there is no such resource.
-        """
-        resource = self._available().local_resources.get(name)
-        if resource is None:
-            raise RoleEnvironmentError(f'the local storage resource "{name}" does not exist')
-        return resource
+        return cls(snapshot, TestingHost(on_recycle))
 
     def request_recycle(self) -> None:
-        """Ask for this instance to be stopped in order and started again; returns at once.
+        """Ask for this instance to be stopped in order and started again; returns once the host knows.
 
         Raises:
-            RoleEnvironmentError: nobody is there to do it.
+            RoleEnvironmentError: the host can't be told.
         """
-        self._available()
-        if self._on_recycle is None:
-            raise RoleEnvironmentError("the instance can't be recycled: no host is connected")
-        self._on_recycle()
+        self._connected().request_recycle()
+
+    def set_status(self, status: RoleInstanceStatus, expiration: datetime | timedelta) -> None:
+        """Say whether the instance takes requests, until a moment; then it is as it was before.
+
+        Microsoft's Java, Node and PHP clients have this, .NET has not. While the role starts it stays busy.
+
+        Args:
+            status: of this instance.
+            expiration: the moment, with its time zone, or how long from now.
+
+        Raises:
+            RoleEnvironmentError: the host can't be told.
+        """
+        if isinstance(expiration, datetime):
+            if expiration.tzinfo is None:
+                raise ValueError("the expiration needs a time zone, as datetime.now(UTC) has")
+            expiration -= clock.now()
+        self._connected().set_status(status, expiration.total_seconds())
+
+    def clear_status(self) -> None:
+        """Take back what `set_status` said.
+
+        Raises:
+            RoleEnvironmentError: the host can't be told.
+        """
+        self._connected().clear_status()
+
+    def attach(self, snapshot: Snapshot, host: EnvironmentHost | None = None) -> None:
+        """The host's: make this environment available, or swap all that it knows."""
+        self._host = host or self._host
+        self._snapshot = snapshot
+
+    def compare(self, new: Snapshot, *, simultaneous: bool = False) -> EnvironmentChange:
+        """The host's: what would change."""
+        return compare(self.snapshot, new, simultaneous=simultaneous)
+
+    def raise_changing(self, change: EnvironmentChange) -> bool:
+        """The host's: ask the handlers whether a change may apply; False: one has cancelled it."""
+        asked = RoleEnvironmentChanging(change.changes)
+        if change.changes:
+            self._raise("changing", asked)
+        if change.simultaneous and not asked.cancel:
+            self._raise("simultaneous_changing", SimultaneousChanging(change.simultaneous))
+        return not asked.cancel
+
+    def raise_changed(self, change: EnvironmentChange) -> None:
+        """The host's: tell the handlers of a change that applies now."""
+        if change.changes:
+            self._raise("changed", RoleEnvironmentChanged(change.changes))
+        if change.simultaneous:
+            self._raise("simultaneous_changed", SimultaneousChanged(change.simultaneous))
+
+    def raise_status_check(self, status: RoleInstanceStatus) -> bool:
+        """The host's: call the handlers of `status_check`; True: one has called `set_busy`."""
+        check = RoleInstanceStatusCheck(status)
+        self._raise("status_check", check)
+        return check.is_busy
+
+    def raise_stopping(self) -> None:
+        """The host's: call the handlers of `stopping`."""
+        self._raise("stopping", RoleEnvironmentStopping())
+
+    def testing_change(
+        self,
+        *,
+        settings: Mapping[str, str | None] | None = None,
+        roles: Mapping[str, Role] | None = None,
+        certificates: Mapping[str, str] | None = None,
+        simultaneous: bool = False,
+    ) -> bool:
+        """In an environment of `for_testing`: apply a change as a host would, with its events, in this thread.
+
+        Args:
+            settings: new values; None: the setting goes.
+            roles: new or changed roles.
+            certificates: thumbprints by name.
+            simultaneous: the topology changes for all instances at once.
+
+        Returns:
+            False: a handler cancelled it. Nothing was changed, and `on_recycle` was called.
+        """
+        host, old = self._testing_host(), self.snapshot
+        values = {name: text for name, text in {**old.settings, **(settings or {})}.items() if text is not None}
+        given = {name: Certificate(name, thumbprint) for name, thumbprint in (certificates or {}).items()}
+        new = replace(
+            old,
+            settings=MappingProxyType(values),
+            roles=MappingProxyType({**old.roles, **(roles or {})}),
+            certificates=MappingProxyType({**old.certificates, **given}),
+        )
+        change = self.compare(new, simultaneous=simultaneous)
+        if not self.raise_changing(change):
+            with suppress(RoleEnvironmentError):  # no `on_recycle`
+                host.request_recycle()
+            return False
+        self.attach(new)
+        self.raise_changed(change)
+        return True
+
+    def testing_status_check(self) -> RoleInstanceStatus:
+        """In an environment of `for_testing`: raise `status_check`; the answer is the status until the next one."""
+        status = self._testing_host().status
+        return RoleInstanceStatus.BUSY if self.raise_status_check(status) else status
+
+    def _testing_host(self) -> TestingHost:
+        host = self._connected()
+        if not isinstance(host, TestingHost):
+            raise RoleEnvironmentError("only an environment of RoleEnvironment.for_testing takes a test's changes")
+        return host
+
+    def _connected(self) -> EnvironmentHost:
+        self.snapshot  # noqa: B018 - it raises outside a host
+        if self._host is None:
+            raise RoleEnvironmentError("no host is connected that could do it")
+        return self._host
+
+    def _event(self, name: str) -> Event[Any]:
+        self.snapshot  # noqa: B018 - it raises outside a host
+        return self._events.setdefault(name, Event(name))
+
+    def _raise(self, name: str, arguments: object) -> None:
+        self.trace_source.debug("Raising %s.", arguments)
+        self._event(name).fire(arguments)
 
 
 def _testing_resource(name: str, path: Path) -> LocalResource:
@@ -262,69 +287,17 @@ def _testing_resource(name: str, path: Path) -> LocalResource:
     return LocalResource(name, os.path.join(path.absolute(), ""))  # noqa: PTH118 - a Path drops the last separator
 
 
-def parse_snapshot(document: bytes) -> Snapshot:
-    """Read a RoleEnvironment document.
+role_environment = RoleEnvironment()
+
+
+def get_setting(name: str, *, throw: bool = False) -> str | None:
+    """A setting from wherever it may be; `RoleEnvironment.get_setting` of the process's role environment.
 
     Args:
-        document: the XML that the host writes for each incarnation.
+        name: of the setting.
+        throw: raise where the role environment has no such setting.
 
     Raises:
-        RoleEnvironmentError: it is no such document.
+        RoleEnvironmentError: there is no such setting, and `throw` is set.
     """
-    try:
-        return _parse(_root(document))
-    except (ET.ParseError, KeyError, ValueError, AttributeError) as error:
-        raise RoleEnvironmentError(f"the host's RoleEnvironment document can't be read: {error!r}") from error
-
-
-def _root(document: bytes) -> ET.Element:
-    if b"<!" in document:
-        raise ValueError("declarations and entities are not read")
-    return ET.fromstring(document)  # noqa: S314 - our host's own document; entities were refused above
-
-
-def _parse(root: ET.Element) -> Snapshot:
-    deployment, current = root.find("Deployment"), root.find("CurrentInstance")
-    if deployment is None or current is None:
-        raise ValueError("Deployment or CurrentInstance is missing")
-    roles = {role.attrib["name"]: _role(role) for role in root.iterfind("Roles/Role")}
-    instance = _instance(current)
-    listed = {other.id: other for other in roles.get(current.attrib["roleName"], Role("")).instances}
-    if instance.id not in listed:
-        roles[current.attrib["roleName"]] = Role(current.attrib["roleName"], (*listed.values(), instance))
-    else:
-        instance = listed[instance.id]
-    return Snapshot(
-        deployment_id=deployment.attrib["id"],
-        is_emulated=deployment.attrib["emulated"] == "true",
-        current_role_instance=instance,
-        settings=_by_name(current, "ConfigurationSettings/ConfigurationSetting", lambda a: str(a["value"])),
-        local_resources=_by_name(current, "LocalResources/LocalResource", _resource),
-        roles=MappingProxyType(roles),
-    )
-
-
-def _by_name(parent: ET.Element, path: str, read: Callable[[dict[str, Any]], _Value]) -> Mapping[str, _Value]:
-    return MappingProxyType({item.attrib["name"]: read(item.attrib) for item in parent.iterfind(path)})
-
-
-def _resource(attributes: dict[str, str]) -> LocalResource:
-    return LocalResource(attributes["name"], attributes["path"], int(attributes["sizeInMB"]))
-
-
-def _endpoint(attributes: dict[str, str]) -> RoleInstanceEndpoint:
-    address = (attributes["address"], int(attributes["port"]))
-    return RoleInstanceEndpoint(attributes["name"], address, attributes["protocol"])
-
-
-def _instance(element: ET.Element) -> RoleInstance:
-    endpoints = _by_name(element, "Endpoints/Endpoint", _endpoint)
-    domains = int(element.attrib["faultDomain"]), int(element.attrib["updateDomain"])
-    return RoleInstance(element.attrib["id"], *domains, endpoints)
-
-
-def _role(element: ET.Element) -> Role:
-    return Role(element.attrib["name"], tuple(_instance(item) for item in element.iterfind("Instances/Instance")))
-
-
-role_environment = RoleEnvironment()
+    return role_environment.get_setting(name, throw=throw)

@@ -3,11 +3,15 @@
 RoleHostError
 ├── RoleEnvironmentError          the role environment can't answer
 ├── ServiceModelError             the service definition or configuration is not valid
+│   └── UpdateRefusedError        a running service can't be changed so; nothing has changed
 ├── EntryPointError               a role's entry point can't be loaded or misbehaves
+├── StartupError                  an instance can't start as it is deployed
+│   └── StartupTaskError          a startup task failed, or can't be run
 ├── ProgramNotFoundError          a console application can't be started
 ├── BadInputError                 a worker's own code finds the input at fault
 ├── NotAWakeUpError               a message's body is none of ours
 ├── WireError                     a document of the runtime endpoint can't be read
+├── InstanceLostError             another holder has taken the instance's number
 ├── StoreError                    a store says no, or nothing
 │   ├── StoreUnavailableError     no answer: the call may or may not have been applied
 │   ├── StoreFullError            no space is left; nothing was applied
@@ -23,6 +27,7 @@ RoleHostError
 │   ├── TooLargeError             the file is over the upload cap
 │   ├── KeyReusedError            the idempotency key belongs to another request
 │   └── KeyInFlightError          the first request with this idempotency key is still being worked on
+├── NoServiceError                no service runs where one was looked for
 └── UnknownJobError               no job has this id
 """
 
@@ -51,8 +56,37 @@ class ServiceModelError(RoleHostError):
         self.problems = tuple(problems)
 
 
+class UpdateRefusedError(ServiceModelError):
+    """A running service can't be changed so; nothing has changed."""
+
+
 class EntryPointError(RoleHostError):
     """A role's entry point can't be loaded, or doesn't do what an entry point does."""
+
+
+class StartupError(RoleHostError):
+    """An instance can't start as it is deployed: a certificate is missing, or rights that the host hasn't got."""
+
+
+class StartupTaskError(StartupError):
+    """A startup task failed, or can't be run: the later tasks and the role don't start.
+
+    Args:
+        message: one sentence that names the task.
+        task: its command line.
+        exit_code: what it ended with; None: a signal ended it, or it never ran.
+        signal: the signal's number.
+        stderr: the last that it printed there.
+    """
+
+    def __init__(
+        self, message: str, *, task: str, exit_code: int | None = None, signal: int | None = None, stderr: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stderr = stderr
 
 
 class ProgramNotFoundError(RoleHostError):
@@ -69,6 +103,10 @@ class NotAWakeUpError(RoleHostError):
 
 class WireError(RoleHostError):
     """A document of the runtime endpoint can't be read."""
+
+
+class InstanceLostError(RoleHostError):
+    """Another holder has taken the instance's number: this one's lease had run out."""
 
 
 class StoreError(RoleHostError):
@@ -138,6 +176,10 @@ class KeyReusedError(SubmissionError):
 
 class KeyInFlightError(SubmissionError):
     """The first request with this idempotency key is still being worked on."""
+
+
+class NoServiceError(RoleHostError):
+    """No service runs on this data directory, or it can't be spoken to."""
 
 
 class UnknownJobError(RoleHostError):

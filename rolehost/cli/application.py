@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rolehost._version import __version__
-from rolehost.cli import check, convert, job, jobs, poison, run, submit, up
+from rolehost.cli import cancel, check, convert, job, jobs, poison, run, runs, scale, status, stop, submit, up, update
 from rolehost.cli.failures import Commands
 
 app = typer.Typer(
@@ -22,9 +22,15 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("update")(update.update)
+app.command("scale")(scale.scale)
+app.command("stop")(stop.stop)
 app.command("submit")(submit.submit)
 app.command("jobs")(jobs.jobs)
 app.command("job")(job.job)
+app.command("runs")(runs.runs)
+app.command("cancel")(cancel.cancel)
 app.add_typer(poison.app, name="poison")
 app.command("check")(check.check)
 app.command("convert")(convert.convert)

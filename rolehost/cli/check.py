@@ -12,7 +12,7 @@ import typer
 from rolehost.cli.failures import FAILED, complain
 from rolehost.cli.options import AsJson, Definition
 from rolehost.cli.printing import print_json, print_table, printable
-from rolehost.service_model import CONFIGURATION_VARIABLE, RoleModel, ServiceModel, examine, not_run
+from rolehost.service_model import CONFIGURATION_VARIABLE, RoleModel, ServiceModel, examine, unsupported
 
 Configuration = Annotated[
     Path | None,
@@ -29,7 +29,10 @@ def check(
     definition: Definition = None,
     configuration: Configuration = None,
     load_roles: Annotated[
-        bool, typer.Option("--load/--no-load", help="Whether the roles' entry points are imported, and checked too.")
+        bool,
+        typer.Option(
+            "--load/--no-load", help="Whether the roles' entry points are imported, and their programs looked for."
+        ),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +47,7 @@ def check(
     problems = [str(problem) for problem in examined.errors]
     warnings = [str(problem) for problem in examined.warnings]
     if model is not None:
-        warnings += [str(replace(problem, warning=True)) for problem in not_run(model, examined.file)]
+        warnings += [str(replace(problem, warning=True)) for problem in unsupported(examined)]
         found = check_roles(examined, os.environ, load_roles=load_roles)
         warnings += [str(problem) for problem in found if problem.warning]
         problems += [str(problem) for problem in found if not problem.warning]

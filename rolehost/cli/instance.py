@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from rolehost.errors import RoleHostError
-from rolehost.host.bootstrapper import bootstrap
+from rolehost.host.container import Container
 from rolehost.host.plan import find_role
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="rolehost run")
     parser.add_argument("role")
-    parser.add_argument("--instance", type=int, required=True)
+    parser.add_argument("--instance", type=int)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int)
@@ -47,18 +47,24 @@ async def _run(options: argparse.Namespace) -> int:
     role = find_role(model, options.role)
     if options.port is not None and not role.endpoints:
         raise RoleHostError(f'--port {options.port} has no effect: the role "{role.name}" declares no endpoint')
-    configure_logging(verbose=options.verbose, instance=f"{options.role}_IN_{options.instance}")
-    return await bootstrap(
-        model,
-        options.role,
+    logs = configure_logging(verbose=options.verbose, role=options.role)
+
+    def name_logs(number: int) -> None:
+        logs()
+        configure_logging(verbose=options.verbose, instance=f"{options.role}_IN_{number}")
+
+    container = Container(
+        read=lambda: load(options.definition, os.environ),
+        role=options.role,
         data=options.data,
-        environ=os.environ,
+        environ=dict(os.environ),
         number=options.instance,
         host=options.host,
         port=options.port,
-        probe_host=options.host,
         probe_port=options.probe_port,
+        on_number=name_logs,
     )
+    return await container.run()
 
 
 if __name__ == "__main__":

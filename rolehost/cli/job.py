@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +13,33 @@ import typer
 from rolehost.cli.opening import opened
 from rolehost.cli.options import DATA, AsJson, Data
 from rolehost.cli.printing import one_line, print_json, printable, shown_duration, shown_size, shown_time
-from rolehost.errors import UnknownJobError
+from rolehost.cli.runs import blob_text
+from rolehost.errors import RoleHostError, UnknownJobError
 from rolehost.jobs.job import CAPS, Attempt, Job
 from rolehost.jobs.table import TABLE, JobTable
+from rolehost.stores import Stores
+from rolehost.workers.output import archive
 
 
 def job(
     job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")],
+    attempt: Annotated[
+        int | None,
+        typer.Argument(metavar="[ATTEMPT]", help="With --output: which attempt's; by default the last one's."),
+    ] = None,
     *,
     data: Data = DATA,
+    output: Annotated[
+        bool, typer.Option("--output", "-o", help="Print all that was kept of what an attempt has printed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell a job's story: its attempts, how they ended, and what the console application printed."""
+    if output:
+        asyncio.run(_print_output(data, job_id, attempt))
+        return
+    if attempt is not None:
+        raise typer.BadParameter("a number of an attempt goes with --output")
     found = asyncio.run(_read(data, job_id))
     if as_json:
         print_json(found.to_json())
@@ -34,10 +50,29 @@ def job(
 
 async def _read(data: Path, job_id: str) -> Job:
     async with opened(data) as stores:
-        found = await JobTable(stores.table(TABLE)).read(job_id)
+        return await _found(stores, job_id)
+
+
+async def _found(stores: Stores, job_id: str) -> Job:
+    found = await JobTable(stores.table(TABLE)).read(job_id)
     if found is None:
         raise UnknownJobError(f"no job has the id {one_line(job_id)}")
     return found
+
+
+async def _print_output(data: Path, job_id: str, number: int | None) -> None:
+    """Both streams: from the archive, or from the row where that holds all there is."""
+    async with opened(data) as stores:
+        attempts = (await _found(stores, job_id)).attempts
+        chosen = [each for each in attempts if number is None or each.number == number]
+        if not chosen:
+            raise RoleHostError("the job has no attempt yet" if number is None else f"the job has no attempt {number}")
+        attempt = chosen[-1]
+        if attempt.log:
+            async for text in blob_text(stores.blobs, attempt.log):
+                sys.stdout.write(text)
+        else:
+            sys.stdout.write(printable(archive(attempt.stdout, attempt.stderr)))
 
 
 def _story(job: Job) -> Iterator[str]:

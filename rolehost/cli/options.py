@@ -25,7 +25,8 @@ Definition: TypeAlias = Annotated[
     typer.Option(
         "--definition",
         metavar="FILE",
-        help="The service definition. By default service.toml in the working directory, else the built-in service.",
+        help="The service definition, a service.toml or a .csdef. By default the one in the working directory, "
+        "else the built-in service.",
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout.")]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rolehost.cli.program_checks import check_programs
 from rolehost.cli.role_settings import SHIPPED, check_settings, readers_of, setting_variables
 from rolehost.errors import EntryPointError
 from rolehost.service_model import Examined, Problem, RoleModel, ServiceModel
-from rolehost.service_model.problems import Keys, Problems, suggest
+from rolehost.service_model.problems import Keys, suggest
 
 if TYPE_CHECKING:
     from rolehost.entrypoint import RoleEntryPoint
@@ -22,56 +22,34 @@ FRONT_END_ENDPOINT = "Http"
 Classes = Mapping[str, "type[RoleEntryPoint]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a definition says what.
-
-    Args:
-        file: how messages call it.
-        lines: finds the line of a key; it knows none in a csdef.
-    """
-
-    file: str
-    lines: Problems
-
-    @classmethod
-    def of(cls, examined: Examined) -> Places:
-        """The places of a definition that was read."""
-        source = examined.model.source if examined.model else None
-        native = source is not None and source.suffix.lower() != ".csdef"
-        text = source.read_text(encoding="utf-8-sig") if source and native else ""
-        return cls(examined.file, Problems(examined.file, text))
-
-    def problem(self, code: str, keys: Keys, sentence: str, *, warning: bool = False) -> Problem:
-        """A problem with what stands at `keys`."""
-        return Problem(code, f"{keys[1]}: {sentence}", self.file, self.lines.line_of(keys), warning)
-
-
 def check_roles(examined: Examined, environ: Mapping[str, str], *, load_roles: bool) -> list[Problem]:
     """What would keep the roles from running, and what they would pass over.
 
     Args:
         examined: a definition without errors.
         environ: the variables that went over it.
-        load_roles: import the entry points, and look at the classes.
+        load_roles: import the entry points, and look at the classes and at the programs of startup tasks.
     """
     model = examined.model
     if model is None:
         return []
-    places = Places.of(examined)
     classes: dict[str, type[RoleEntryPoint]] = {}
-    found = list(_load(model, places, classes)) if load_roles else []
+    found = list(_load(examined, model, classes)) if load_roles else []
     for role in model.roles.values():
         keys = ("roles", role.name, "entry_point")
         if lacks_endpoint(role, classes):
             told = f'the role serves HTTP, but declares no endpoint "{FRONT_END_ENDPOINT}"'
-            found.append(places.problem("N14", keys, f"{told}{suggest(FRONT_END_ENDPOINT, role.endpoints)}"))
+            found.append(_problem(examined, "N14", keys, f"{told}{suggest(FRONT_END_ENDPOINT, role.endpoints)}"))
         if role.name in classes:
-            found += [places.problem("N13", keys, told) for told in _of_class(role, classes[role.name])]
+            found += [_problem(examined, "N13", keys, told) for told in _of_class(role, classes[role.name])]
             for name, told in check_settings(role, classes[role.name], environ):
-                found.append(places.problem("N12", ("roles", role.name, "settings", name), told))
+                found.append(_problem(examined, "N12", ("roles", role.name, "settings", name), told))
+        if load_roles:
+            programs = check_programs(role, model, environ)
+            found += [examined.problem("N15", where, f"{role.name}: {told}", warning=True) for where, told in programs]
     found += _variables(model, environ, classes)
-    return sorted(found, key=lambda problem: (problem.file != places.file, problem.line))
+    files = [examined.file, *(problem.file for problem in found if problem.line)]
+    return sorted(found, key=lambda each: (files.index(each.file) if each.file in files else len(files), each.line))
 
 
 def lacks_endpoint(role: RoleModel, classes: Classes) -> bool:
@@ -82,7 +60,11 @@ def lacks_endpoint(role: RoleModel, classes: Classes) -> bool:
     return FRONT_END in names and FRONT_END_ENDPOINT not in role.endpoints
 
 
-def _load(model: ServiceModel, places: Places, classes: dict[str, type[RoleEntryPoint]]) -> Iterator[Problem]:
+def _problem(examined: Examined, code: str, keys: Keys, sentence: str) -> Problem:
+    return examined.problem(code, keys, f"{keys[1]}: {sentence}")
+
+
+def _load(examined: Examined, model: ServiceModel, classes: dict[str, type[RoleEntryPoint]]) -> Iterator[Problem]:
     from rolehost.entrypoint import load_entry_point  # noqa: PLC0415 - with it comes all that the roles import
 
     for role in model.roles.values():
@@ -93,9 +75,9 @@ def _load(model: ServiceModel, places: Places, classes: dict[str, type[RoleEntry
             with redirect_stdout(sys.stderr):  # what a module prints is none of our output
                 classes[role.name] = load_entry_point(role.entry_point, model.directory)
         except EntryPointError as error:
-            yield places.problem("N11", keys, str(error))
+            yield _problem(examined, "N11", keys, str(error))
         except SystemExit as error:
-            yield places.problem("N11", keys, f'"{role.entry_point}": its module ends the process ({error!r})')
+            yield _problem(examined, "N11", keys, f'"{role.entry_point}": its module ends the process ({error!r})')
 
 
 def _of_class(role: RoleModel, found: type[RoleEntryPoint]) -> Iterator[str]:

@@ -16,8 +16,15 @@ def run(
     *,
     data: Data = DATA,
     instance: Annotated[
-        int, typer.Option("--instance", metavar="N", min=0, help="The instance's number within its role.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--instance",
+            metavar="N",
+            min=0,
+            help="The instance's number within its role.",
+            show_default="the lowest that no other instance holds",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where the role's endpoints and the probes listen.")
     ] = "127.0.0.1",
@@ -32,7 +39,8 @@ def run(
     verbose: Verbose = False,
 ) -> NoReturn:
     """Run one instance of a role until SIGTERM or Control-C: a container's entry point."""
-    options = ["--instance", instance, "--data", data, "--host", host, "--probe-port", probe_port]
+    options = ["--data", data, "--host", host, "--probe-port", probe_port]
+    options += [] if instance is None else ["--instance", instance]
     options += [] if port is None else ["--port", port]
     options += [] if definition is None else ["--definition", definition]
     if verbose:

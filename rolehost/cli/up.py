@@ -34,6 +34,7 @@ def up(
     ctx.meta[VERBOSE] = verbose
     if verbose:
         os.environ["ROLEHOST_VERBOSE"] = "1"  # what it starts logs as much
+    configure_logging(verbose=verbose)  # first: what the definition asks in vain is a warning
     model = load(definition, os.environ)
     for role in model.roles.values():
         if lacks_endpoint(role, {}):
@@ -42,5 +43,4 @@ def up(
         each.protocol == "http" for r in model.roles.values() for each in r.endpoints.values()
     ):
         raise RoleHostError(f"--port {port} has no effect: no role of the service declares an http endpoint")
-    configure_logging(verbose=verbose)
     raise typer.Exit(asyncio.run(run_service(model, data=data, environ=os.environ, host=host, port=port)))

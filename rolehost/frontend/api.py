@@ -8,11 +8,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import openapi
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.forms import FILE, Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
+from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.services import KIND, Services
@@ -30,10 +32,12 @@ USUAL_LIST = 50
 EMPTY_IS_NONE = BeforeValidator(lambda text: None if text == "" else text)
 EMPTY_IS_USUAL = BeforeValidator(lambda text: USUAL_LIST if text == "" else text)
 
-router = APIRouter(prefix=PREFIX, tags=["jobs"])
+router = APIRouter(prefix=PREFIX)
 
 
-@router.post("/jobs", status_code=202, operation_id="submitJob", summary="Submit a picture", **openapi.SUBMIT)
+@router.post(
+    "/jobs", status_code=202, operation_id="submitJob", tags=["jobs"], summary="Submit a picture", **openapi.SUBMIT
+)
 async def submit(request: Request) -> Response:
     """Accept one job. The answer comes as soon as the job is durable; the thumbnail follows."""
     services: Services = request.app.state.services
@@ -71,7 +75,7 @@ def accepted(job: Job) -> Response:
     return JSONResponse(job.to_json(), 202, headers=headers)
 
 
-@router.get("/jobs", operation_id="listJobs", summary="List jobs, the newest first", **openapi.LIST)
+@router.get("/jobs", operation_id="listJobs", tags=["jobs"], summary="List jobs, the newest first", **openapi.LIST)
 async def list_jobs(
     request: Request,
     state: Annotated[JobState | None, Query(description="Only jobs in this state."), EMPTY_IS_NONE] = None,
@@ -91,13 +95,15 @@ async def list_jobs(
     return _json({"jobs": [job.to_json() for job in page.jobs], "cursor": page.cursor})
 
 
-@router.get("/jobs/{job_id}", operation_id="getJob", summary="One job", **openapi.JOB)
+@router.get("/jobs/{job_id}", operation_id="getJob", tags=["jobs"], summary="One job", **openapi.JOB)
 async def get_job(request: Request, job_id: str) -> Response:
     """A job as it is now."""
     return _json((await _services(request).job(job_id)).to_json())
 
 
-@router.get("/jobs/{job_id}/result", operation_id="getResult", summary="A job's thumbnail", **openapi.RESULT)
+@router.get(
+    "/jobs/{job_id}/result", operation_id="getResult", tags=["jobs"], summary="A job's thumbnail", **openapi.RESULT
+)
 async def get_result(request: Request, job_id: str) -> Response:
     """The bytes of the result. 409 while there is none yet, 404 when there will be none."""
     job = await _services(request).job(job_id)
@@ -108,7 +114,13 @@ async def get_result(request: Request, job_id: str) -> Response:
     raise refusal(409, "no-result-yet", f"The job is {job.state}: it has no result yet.")
 
 
-@router.get("/jobs/{job_id}/log", operation_id="getLog", summary="What the console application printed", **openapi.LOG)
+@router.get(
+    "/jobs/{job_id}/log",
+    operation_id="getLog",
+    tags=["jobs"],
+    summary="What the console application printed",
+    **openapi.LOG,
+)
 async def get_log(request: Request, job_id: str) -> Response:
     """Each attempt: a line with its number, end, exit code and times, then its stdout and stderr."""
     job = await _services(request).job(job_id)
@@ -121,6 +133,7 @@ async def get_log(request: Request, job_id: str) -> Response:
     "/jobs/{job_id}/replay",
     status_code=202,
     operation_id="replayJob",
+    tags=["jobs"],
     summary="Run a job that ended badly again",
     **openapi.REPLAY,
 )
@@ -132,6 +145,19 @@ async def replay(request: Request, job_id: str) -> Response:
         return accepted(await services.desk.replay(job.id))
     except InvalidParameterError as error:
         raise refusal(409, "not-replayable", str(error)) from error
+
+
+@router.get(
+    "/instances",
+    operation_id="listInstances",
+    summary="The service's instances",
+    tags=["instances"],
+    **openapi.INSTANCES,
+)
+async def list_instances(request: Request) -> Response:
+    """Every instance, by role and number: how it is, since when, where it listens, and why it crashed last."""
+    found = await instances(_services(request).stores)
+    return _json({"at": clock.iso(clock.now()), "instances": found})
 
 
 def _services(request: Request) -> Services:

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from rolehost.frontend.spool import Spool
     from rolehost.stores import Stores
 
-ABOUT = "Submit pictures, watch the jobs, fetch the thumbnails. Every error is a problem as in RFC 9457."
+ABOUT = (
+    "Submit pictures, watch the jobs, fetch the thumbnails; look after the service's instances. "
+    "Every error is a problem as in RFC 9457."
+)
 
 
 def create_app(
@@ -42,6 +45,7 @@ def create_app(
     settings: FrontendSettings | None = None,
     probe: str | None = None,
     hosts: frozenset[str] | None = None,
+    instance: str = "",
 ) -> ASGIApp:
     """The front end over stores.
 
@@ -51,6 +55,7 @@ def create_app(
         settings: caps and deadlines.
         probe: host:port of the bootstrapper's probes, whose answers are passed on.
         hosts: names that requests may use beside the loopback's; None for any.
+        instance: the id of the instance that answers.
     """
     settings = settings or FrontendSettings()
     app = FastAPI(
@@ -62,7 +67,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = Services.over(stores, settings, spool, probe)
+    app.state.services = Services.over(stores, settings, spool, probe, instance)
     app.include_router(api.router)
     openapi.complete(app, settings)
     for path, method, endpoint in pages.ROUTES:

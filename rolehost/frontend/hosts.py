@@ -7,7 +7,6 @@ Only the request's Host tells it from a request of ours.
 from __future__ import annotations
 
 import re
-import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -30,13 +29,13 @@ def name_of(host: str) -> str:
     return found[1].lower().strip("[]").removesuffix(".") if found else ""
 
 
-def allowed_hosts(setting: str, listening: socket.socket) -> frozenset[str] | None:
+def allowed_hosts(setting: str, host: str) -> frozenset[str] | None:
     """The names that may be used beside those of the loopback; None for any.
 
     Args:
         setting: names, comma separated, `*` for any; empty for the default, which is none beside the loopback's own
             while the service listens there, and any elsewhere.
-        listening: where the service listens.
+        host: the address where clients connect to the service.
 
     Raises:
         RoleEnvironmentError: the setting holds what is no name of a host.
@@ -45,18 +44,12 @@ def allowed_hosts(setting: str, listening: socket.socket) -> frozenset[str] | No
     if ANY in given:
         return None
     if not given:
-        return frozenset() if _on_loopback(listening) else None
+        return frozenset() if _is_loopback(host) else None
     for text in given:
         found = _HOST.fullmatch(text)
         if found is None or found[2]:
             raise RoleEnvironmentError(f"the setting {SETTING} names hosts without scheme and port, not {text!r}")
     return frozenset(name_of(text) for text in given)
-
-
-def _on_loopback(listening: socket.socket) -> bool:
-    if listening.family not in {socket.AF_INET, socket.AF_INET6}:
-        return False
-    return _is_loopback(listening.getsockname()[0])
 
 
 def _is_loopback(name: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rolehost.frontend.instances import STATES
 from rolehost.frontend.problems import PROBLEM, URN
+from rolehost.host.status import PlatformStatus, Stage
 from rolehost.jobs.job import CAPS, End, JobState
 from rolehost.jobs.kinds import CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES
 from rolehost.jobs.sniffing import EXTENSIONS
@@ -62,6 +64,45 @@ _JOB = _object(
     origin=_or_null(_TEXT),
     batch=_or_null(_TEXT),
 )
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_INTEGER: Schema = {"type": "integer"}
+_INSTANCE = _object(
+    instance=_TEXT,
+    role=_TEXT,
+    state={"type": "string", "enum": [*STATES]},
+    status={"type": "string", "enum": [*PlatformStatus], "description": "The state in the platform's words."},
+    detail=_TEXT,
+    generation=_COUNT | {"description": "The newest change of the deployment that the instance has taken."},
+    recycles=_COUNT,
+    fault_domain=_COUNT,
+    update_domain=_COUNT,
+    pid=_or_null(_INTEGER),
+    started_at=_or_null(_TIME),
+    ready_at=_or_null(_TIME),
+    heartbeat_at=_or_null(_TIME),
+    endpoints={
+        "type": "object",
+        "additionalProperties": _object(protocol=_TEXT, address=_TEXT, port={**_COUNT, "maximum": 65535}),
+    },
+    last_crash=_or_null(_ref("Crash")),
+    metadata=_or_null(_ref("Machine")),
+    heartbeat_seconds=_or_null(_SECONDS | {"description": "Since the last heartbeat."}),
+    up_seconds=_or_null(_SECONDS | {"description": "Since it was ready, else since it was started."}),
+)
+_CRASH = _object(
+    at=_TIME,
+    reason=_TEXT,
+    stage=_or_null({"type": "string", "enum": [*Stage]}),
+    exit_code=_or_null(_INTEGER),
+    signal=_or_null(_INTEGER),
+    stderr=_TEXT | {"description": "The last of it."},
+)
+_MACHINE = _object(
+    **dict.fromkeys(("vm_id", "name", "location", "size", "zone"), _TEXT),
+    fault_domain=_or_null(_COUNT),
+    update_domain=_or_null(_COUNT),
+    **dict.fromkeys(("scale_set", "address"), _TEXT),
+)
 _PROBLEM: Schema = {
     "type": "object",
     "description": "RFC 9457. `type` is stable; `detail` is for a person.",
@@ -78,8 +119,12 @@ _PROBLEM: Schema = {
 }
 SCHEMAS = {
     "Attempt": _ATTEMPT,
+    "Crash": _CRASH,
+    "Instance": _INSTANCE,
+    "Instances": _object(at=_TIME, instances={"type": "array", "items": _ref("Instance")}),
     "Job": _JOB,
     "Jobs": _object(jobs={"type": "array", "items": _ref("Job")}, cursor=_or_null(_TEXT)),
+    "Machine": _MACHINE,
     "Problem": _PROBLEM,
 }
 _SIDE: Schema = {
@@ -185,6 +230,7 @@ LIST = _operation(422, _200=_json("A page of jobs.", "Jobs"))
 JOB = _operation(404, _200=_json("The job.", "Job"))
 RESULT = _operation(404, 409, _200=_DOWNLOAD, _304={"description": "As you have it."})
 LOG = _operation(404, _200={"description": "The log.", "content": {"text/plain; charset=utf-8": {"schema": _TEXT}}})
+INSTANCES = _operation(_200=_json("The instances that the stores know.", "Instances"))
 REPLAY = _operation(403, 404, 409, 507, _202=_ACCEPTED)
 
 

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of
+from rolehost.frontend.instances import STATES, instances
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.submit_form import show_form, submit_form
 from rolehost.frontend.views import page
@@ -28,6 +29,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 PER_PAGE = 40
 REFRESH_LIST = 3
 REFRESH_JOB = 2
+REFRESH_INSTANCES = 5
 
 
 async def list_jobs(request: Request) -> Response:
@@ -63,6 +65,32 @@ async def show_job(request: Request) -> Response:
         replayable=job.state in REPLAYABLE,
         refresh=None if job.state.terminal else REFRESH_JOB,
     )
+
+
+async def list_instances(request: Request) -> Response:
+    """The service's instances by role, how they are, and why those that crashed did."""
+    state = request.query_params.get("state") or None
+    if state is not None and state not in STATES:
+        raise refusal(404, "not-found", "Instances have no such state.")
+    found = await instances(_services(request).stores)
+    return page(
+        "instances.html",
+        instances=found,
+        shown=[each for each in found if state in {None, each["state"]}],
+        counts={name: sum(each["state"] == name for each in found) for name in STATES},
+        state=state,
+        this=_services(request).instance,
+        refresh=REFRESH_INSTANCES,
+    )
+
+
+async def show_instance(request: Request) -> Response:
+    """All that there is to know of an instance, and where its peers are."""
+    found = {each["instance"]: each for each in await instances(_services(request).stores)}
+    chosen = found.pop(request.path_params["instance"], None)
+    if chosen is None:
+        raise refusal(404, "unknown-instance", "No instance has this name.")
+    return page("instance.html", instance=chosen, peers=[*found.values()], refresh=REFRESH_INSTANCES)
 
 
 async def show_api(request: Request) -> Response:
@@ -166,5 +194,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/jobs/{job_id}/purge", "GET", confirm_purge),
     ("/jobs/{job_id}/purge", "POST", purge),
     ("/poison", "GET", show_poison),
+    ("/instances", "GET", list_instances),
+    ("/instances/{instance}", "GET", show_instance),
     ("/api", "GET", show_api),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
-from rolehost.host.listening import inherited, listen, shown_address
+from rolehost.host.listening import bound_address, listen
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment
 
 ENDPOINT = "Http"
+PUBLIC = "ROLEHOST_PUBLIC"
 ANYWHERE = ("127.0.0.1", 8080)
 
 
@@ -46,30 +48,45 @@ class ThumbnailFrontend(ServedRole):
         """Open the stores and answer requests until the role stops."""
         settings = FrontendSettings.read(self.role_environment)
         with ExitStack() as held:
-            listening = held.enter_context(_listening(self.role_environment, os.environ))
-            hosts = allowed_hosts(settings.allowed_hosts, listening)
+            listening = held.enter_context(_listening(self.role_environment))
+            public = _public(os.environ) or bound_address(listening)
+            hosts = allowed_hosts(settings.allowed_hosts, public.rpartition(":")[0].strip("[]"))
             spool = Spool(_spool_folder(os.environ, held))
             held.callback(spool.close)
             async with connect(os.environ) as stores:
                 probe = os.environ.get("ROLEHOST_PROBE") or None
-                app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts)
-                emit("frontend.listening", address=shown_address(listening))
+                instance = _instance_id(self.role_environment)
+                app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance)
+                emit("frontend.listening", address=bound_address(listening), public=public)
                 self._opened.set()
                 await serve(app, listening, stopping, settings)
         emit("frontend.stopped")
 
 
-def _listening(environment: RoleEnvironment, environ: Mapping[str, str]) -> socket.socket:
-    """The socket that the host passed on, else one of our own on the endpoint's address."""
-    passed_on = inherited(environ)
-    if ENDPOINT in passed_on:
-        return passed_on[ENDPOINT]
+def _listening(environment: RoleEnvironment) -> socket.socket:
+    """A socket on the endpoint's address."""
     if environment.is_available:
         endpoint = environment.current_role_instance.instance_endpoints.get(ENDPOINT)
         if endpoint is None:
             raise RoleEnvironmentError(f'the role serves HTTP, but declares no endpoint "{ENDPOINT}"')
         return listen(*endpoint.ip_endpoint)
     return listen(*ANYWHERE)
+
+
+def _instance_id(environment: RoleEnvironment) -> str:
+    return environment.current_role_instance.id if environment.is_available else ""
+
+
+def _public(environ: Mapping[str, str]) -> str | None:
+    """`host:port` that clients connect to, where a load balancer of the host's stands in front of us.
+
+    To us all clients are then that load balancer, so that nothing may go by their addresses; nothing does.
+    """
+    try:
+        given = json.loads(environ.get(PUBLIC) or "{}").get(ENDPOINT)
+    except (ValueError, AttributeError) as error:
+        raise RoleEnvironmentError(f"{PUBLIC} names no public addresses: {error}") from error
+    return None if given is None else str(given)
 
 
 def _spool_folder(environ: Mapping[str, str], held: ExitStack) -> Path:

@@ -29,6 +29,7 @@ class Services:
         settings: the front end's settings.
         spool: where uploads wait until they are submitted.
         probe: host:port of the bootstrapper's probes; None where there is no bootstrapper.
+        instance: the id of the instance that this process is; empty where it is none.
     """
 
     stores: Stores
@@ -38,9 +39,12 @@ class Services:
     submitter: Submitter
     desk: PoisonDesk
     probe: str | None = None
+    instance: str = ""
 
     @classmethod
-    def over(cls, stores: Stores, settings: FrontendSettings, spool: Spool, probe: str | None) -> Services:
+    def over(
+        cls, stores: Stores, settings: FrontendSettings, spool: Spool, probe: str | None, instance: str = ""
+    ) -> Services:
         """Services over stores."""
         submitter = Submitter(stores)
         return cls(
@@ -51,6 +55,7 @@ class Services:
             submitter=submitter,
             desk=PoisonDesk(stores, submitter),
             probe=probe,
+            instance=instance,
         )
 
     async def job(self, job_id: str) -> Job:

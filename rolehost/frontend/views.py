@@ -44,6 +44,16 @@ ENDS = {
     "poison_now": "set aside at once",
     "cancelled": "cancelled",
 }
+LOOKS = {
+    "Starting": "running",
+    "Busy": "running",
+    "Ready": "completed",
+    "Stopping": "cancelled",
+    "Recycling": "failed",
+    "Stopped": "cancelled",
+    "Unknown": "poisoned",
+}
+"""How the states of instances look: as those of jobs do."""
 CONTROLS = (
     {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"}
     | {0x7F: 0x2421}
@@ -95,6 +105,16 @@ def ago(when: datetime) -> Markup:
             text = f"{number} {unit} ago" if seconds > 0 else f"in {number} {unit}"
             break
     return Markup('<time datetime="{}" title="{}">{}</time>').format(clock.iso(when), f"{when:%F %T} UTC", text)
+
+
+def time(text: str) -> datetime:
+    """A time as rows and JSON have it."""
+    return clock.from_iso(text)
+
+
+def human_seconds(seconds: float) -> str:
+    """The same as `human_duration`."""
+    return human_duration(timedelta(seconds=seconds))
 
 
 def took(attempt: Attempt) -> str:
@@ -158,9 +178,11 @@ _templates.filters |= {
     "size": human_size,
     "moment": moment,
     "ago": ago,
+    "time": time,
+    "seconds": human_seconds,
     "took": took,
     "wanted": wanted,
     "wanted_exactly": wanted_exactly,
 }
 _templates.tests |= {"thumbnail": is_thumbnail, "shown": shown}
-_templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "FORMAT_NAMES": FORMAT_NAMES}
+_templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "LOOKS": LOOKS, "FORMAT_NAMES": FORMAT_NAMES}

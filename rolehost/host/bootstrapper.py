@@ -11,109 +11,127 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rolehost import clock
 from rolehost.errors import RoleHostError
 from rolehost.host.instance import Instance
-from rolehost.host.listening import inherited, listen
+from rolehost.host.link import Link
+from rolehost.host.orders import LinkOrders, NewPlan, Orders, Planner
 from rolehost.host.paths import DataDirectory, only_one
-from rolehost.host.plan import InstancePlan, find_role
+from rolehost.host.plan import InstancePlan
 from rolehost.host.probes import Probes
 from rolehost.host.reaping import reap_orphans
+from rolehost.host.reporting import LinkReporter, Reporter
 from rolehost.host.status import InstanceStatus
+from rolehost.host.stopping import StopRequests
 from rolehost.processes import become_subreaper, die_with_parent, end_strays
-from rolehost.service_model import InputEndpoint, ServiceModel, load
+from rolehost.telemetry import emit, subscribe
 
-BUILT_IN_DEFINITION = "builtin"
 # The one before us may be dying still.
 _LOCK_SECONDS = 3.0
+_BEAT_SECONDS = 5.0
+_PLAIN = (str, int, float, list, dict, type(None))
+HOST_STARTED = 20001
+"""The event id under which the original's agent logged its start."""
+# What is told beyond this machine's logs; this process has one instance, so that each of these is its own.
+_ROLE_EVENTS = ("role.", "instance.", "task.", "certificate.", "assignment.")
 
 
-async def bootstrap(
-    model: ServiceModel,
-    role: str,
-    *,
-    data: Path,
-    environ: Mapping[str, str],
-    number: int = 0,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    probe_host: str = "127.0.0.1",
-    probe_port: int = 0,
-    emulated: bool = False,
-) -> int:
-    """Run one instance of a role until SIGTERM or SIGINT; another one, a second or more later, makes it hurry.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrapper:
+    """Runs one instance of a role until it is to stop.
 
     Args:
-        model: the service.
-        role: the role's name.
-        data: the data directory.
-        environ: what the role's variables start from; sockets that `ROLEHOST_LISTEN` names serve its endpoints.
-        number: the instance's number within its role.
-        host: where endpoints listen that have no socket yet.
-        port: the port of the first of these, in place of the declared one; 0: a free one.
-        probe_host: where the probes listen.
-        probe_port: their port; 0: a free one.
-        emulated: the whole service runs on this machine.
-
-    Returns:
-        0 after an orderly stop.
-
-    Raises:
-        RoleHostError: it can't begin: no such role, a port in use, the data directory, another host of this instance.
+        planner: which instance.
+        orders: what it is told.
+        reporter: who hears of it.
+        requests: what asks it to stop.
+        status: the instance's facts.
+        probe: `host:port` where the probes answer with these.
     """
-    become_subreaper()
-    reap_orphans()
-    directory = DataDirectory.at(data)
-    with ExitStack() as held:
-        found = find_role(model, role)
-        plan = InstancePlan(
-            model=model,
-            role=found,
-            number=number,
-            data=directory,
-            deployment_id=directory.deployment_id(),
-            sockets=_sockets(held, found.endpoints, environ, host, port),
-            emulated=emulated,
-            environ=environ,
-        )
-        await _hold(held, plan)
-        await _run(plan, probe_host, probe_port)
-    return 0
+
+    planner: Planner
+    orders: Orders
+    reporter: Reporter
+    requests: StopRequests
+    status: InstanceStatus
+    probe: str
+
+    async def run(self) -> None:
+        """Run it.
+
+        Raises:
+            RoleHostError: it can't begin: no such role, or another host of this instance.
+        """
+        with ExitStack() as held:
+            await _hold(held, self.planner)
+            await end_strays(self.planner.marker_prefix)
+            self.status.on_change = lambda: self.reporter.status(self.status.facts())
+            held.callback(subscribe(partial(self._tell, asyncio.get_running_loop())))
+            emit("instance.host_started", event_id=HOST_STARTED, pid=os.getpid())
+            plan = await self._first_plan()
+            if plan is not None:
+                await self._run(Instance(plan, self.status, self.requests, self.reporter, self.probe))
+
+    async def _first_plan(self) -> InstancePlan | None:
+        while not self.requests.stop.is_set():
+            order = await self.orders.next()
+            if isinstance(order, NewPlan):
+                return order.plan
+            if order is None:
+                break
+            self.requests.ask(order.seconds)
+        return None
+
+    async def _run(self, instance: Instance) -> None:
+        helpers = [asyncio.create_task(self._follow(instance)), asyncio.create_task(self._beat())]
+        try:
+            await instance.run()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _follow(self, instance: Instance) -> None:
+        while (order := await self.orders.next()) is not None:
+            if isinstance(order, NewPlan):
+                instance.assign(order.plan, simultaneous=order.simultaneous)
+            else:
+                self.requests.ask(order.seconds)
+        self.requests.note()  # nobody is left who could stop it
+
+    async def _beat(self) -> None:
+        while True:
+            self.reporter.status(self.status.facts())
+            await clock.sleep(_BEAT_SECONDS)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, event: str, facts: dict[str, Any]) -> None:
+        if not event.startswith(_ROLE_EVENTS):
+            return
+        plain = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in facts.items()}
+        if threading.current_thread() is threading.main_thread():
+            self.reporter.event(event, plain)
+        else:
+            loop.call_soon_threadsafe(self.reporter.event, event, plain)
 
 
-async def _run(plan: InstancePlan, probe_host: str, probe_port: int) -> None:
-    await end_strays(plan.marker_prefix)
-    status = InstanceStatus(plan.instance_id)
-    probes = Probes(status, probe_host, probe_port)
-    async with _listening(probes):
-        instance = Instance(plan, status, probes.address)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, instance.request_stop)
-        await instance.run()
+def stop_on_signals(requests: StopRequests) -> None:
+    """From now on, SIGTERM and SIGINT ask for a stop; another one, a second or more later, for haste."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, requests.note)
 
 
-def _sockets(
-    held: ExitStack, endpoints: Mapping[str, InputEndpoint], environ: Mapping[str, str], host: str, port: int | None
-) -> dict[str, socket.socket]:
-    if not endpoints:
-        return {}
-    sockets = {name: each for name, each in inherited(environ).items() if name in endpoints}
-    for name, endpoint in endpoints.items():
-        if name not in sockets:
-            sockets[name] = listen(host, endpoint.port if port is None else port)
-            port = None
-    for each in sockets.values():
-        held.enter_context(each)
-    return sockets
-
-
-async def _hold(held: ExitStack, plan: InstancePlan) -> None:
-    lock = plan.data.root / "resources" / f"{plan.instance_id}.lock"
-    sentence = f"{plan.instance_id} is already run by process {{pid}} on the data directory {plan.data.root}"
+async def _hold(held: ExitStack, planner: Planner) -> None:
+    root, instance_id = planner.data.root, planner.instance_id
+    lock = root / "resources" / f"{instance_id}.lock"
+    sentence = f"{instance_id} is already run by process {{pid}} on the data directory {root}"
     deadline = clock.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -127,45 +145,65 @@ async def _hold(held: ExitStack, plan: InstancePlan) -> None:
 
 
 @asynccontextmanager
-async def _listening(probes: Probes) -> AsyncIterator[None]:
+async def probes(status: InstanceStatus, host: str, port: int) -> AsyncIterator[str]:
+    """Answer the probes meanwhile, at the address that this gives.
+
+    Args:
+        status: what they answer.
+        host: where they listen.
+        port: 0: a free one.
+
+    Raises:
+        RoleHostError: the port is in use.
+    """
+    answering = Probes(status, host, port)
     try:
-        server = await probes.start()
+        server = await answering.start()
     except OSError as error:
         raise RoleHostError(f"the probes can't listen: {error.strerror}") from error
     try:
-        yield
+        yield answering.address
     finally:
         server.close()
 
 
+async def _linked(options: argparse.Namespace) -> int:
+    become_subreaper()
+    reap_orphans()
+    requests = StopRequests()
+    stop_on_signals(requests)
+    role, _, number = options.instance.rpartition("_IN_")
+    data, environ = DataDirectory.at(options.data), dict(os.environ)
+    planner = Planner(role=role, number=int(number), data=data, environ=environ, emulated=options.emulated)
+    status = InstanceStatus(options.instance, role)
+    async with probes(status, options.probe_host, options.probe_port) as probe:
+        with closing(await Link.open(socket.socket(fileno=options.link))) as link:
+            bootstrapper = Bootstrapper(
+                planner=planner,
+                orders=LinkOrders(link, planner),
+                reporter=LinkReporter(link),
+                requests=requests,
+                status=status,
+                probe=probe,
+            )
+            await bootstrapper.run()
+    return 0
+
+
 def main(arguments: list[str]) -> int:
-    """The process that `up` starts for each instance; a container may start it too.
+    """The process that `up` starts for each instance; `rolehost run` has an entry of its own.
 
     Args:
-        arguments: `--instance ID --definition FILE|builtin --data DIR --parent PID`, and what `bootstrap` takes.
+        arguments: `--instance ID --data DIR --link FD --parent PID --probe-port PORT --emulated`.
     """
-    from rolehost.telemetry.logs import configure_logging  # noqa: PLC0415 - `bootstrap` leaves logs to its caller
+    from rolehost.telemetry.logs import configure_logging  # noqa: PLC0415 - `run` configures them by itself
 
     options = _parser().parse_args(arguments)
     if options.parent is not None:
         die_with_parent(options.parent)
     configure_logging(verbose="ROLEHOST_VERBOSE" in os.environ, instance=options.instance)
-    role, _, number = options.instance.rpartition("_IN_")
     try:
-        built_in = options.definition == BUILT_IN_DEFINITION
-        running = bootstrap(
-            load(None if built_in else Path(options.definition), os.environ, built_in=built_in),
-            role,
-            data=options.data,
-            environ=os.environ,
-            number=int(number),
-            host=options.host,
-            port=options.port,
-            probe_host=options.probe_host,
-            probe_port=options.probe_port,
-            emulated=options.emulated,
-        )
-        return asyncio.run(running)
+        return asyncio.run(_linked(options))
     except RoleHostError as error:
         sys.stderr.write(f"rolehost: {options.instance}: {error}\n")
         return 1
@@ -174,10 +212,8 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rolehost.host.bootstrapper")
     parser.add_argument("--instance", required=True, type=_instance_id)
-    parser.add_argument("--definition", required=True)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--link", required=True, type=int, metavar="FD")
     parser.add_argument("--probe-host", default="127.0.0.1")
     parser.add_argument("--probe-port", type=int, default=0)
     parser.add_argument("--emulated", action="store_true")

@@ -5,38 +5,42 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rolehost import clock
 from rolehost.errors import RoleHostError
-from rolehost.host.bootstrapper import BUILT_IN_DEFINITION
-from rolehost.host.listening import VARIABLE, described, listen, shown_address
+from rolehost.host.addresses import Net
+from rolehost.host.control import serving
+from rolehost.host.deployment import Deployment
+from rolehost.host.desk import Desk
+from rolehost.host.directory import DirectoryClient
+from rolehost.host.fleet import Crew, Directory
+from rolehost.host.generations import Generations
+from rolehost.host.member import LOOPBACK, MARGIN_SECONDS, Grounds
 from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.plan import marker_prefix
-from rolehost.host.probes import ask, reserve_port
+from rolehost.host.public_ports import PublicPorts
 from rolehost.host.reaping import reap_orphans
-from rolehost.host.stopping import HURRY_SECONDS, StopRequests
-from rolehost.processes import Child, become_subreaper, end_strays
-from rolehost.service_model import RoleModel, ServiceModel
+from rolehost.host.stopping import StopOrder, StopRequests
+from rolehost.host.watching import WatchedFiles
+from rolehost.processes import become_subreaper, end_strays
+from rolehost.service_model import ServiceModel
 from rolehost.telemetry import emit
 
-_LOOPBACK = "127.0.0.1"
-# What a bootstrapper gets beyond the drain time, to kill its role and to end by itself.
-_MARGIN_SECONDS = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.1, 10.0, 60.0
 _DYING_SECONDS = 1.0
+USER = "user"
 
 
 async def up(
     model: ServiceModel,
     *,
     data: Path,
-    host: str = _LOOPBACK,
+    host: str = LOOPBACK,
     port: int | None = None,
     drain_seconds: float | None = None,
     environ: Mapping[str, str] | None = None,
@@ -46,9 +50,9 @@ async def up(
     Once the first instance of the front end is ready, `rolehost listening on http://HOST:PORT` is written to stdout.
 
     Args:
-        model: the service; its definition is read again by each bootstrapper.
+        model: the service; its files are watched, and are an update when they change.
         data: the data directory.
-        host: where the endpoints listen.
+        host: where the public ports are.
         port: the port of the front end (the first http endpoint) in place of the declared one; 0: a free one.
         drain_seconds: in place of the model's.
         environ: the variables that roles start from, by default `os.environ`.
@@ -56,186 +60,166 @@ async def up(
     Returns:
         0 after a stop; 1 if it can't begin, with the reason on stderr.
     """
-    model = model if drain_seconds is None else replace(model, drain_seconds=drain_seconds)
+    environ = os.environ if environ is None else environ
+    if drain_seconds is not None:
+        model = replace(model, drain_seconds=drain_seconds)
+        environ = {**environ, "ROLEHOST_DRAIN_SECONDS": f"{drain_seconds:f}"}  # over whatever model comes later, too
     try:
         directory = DataDirectory.at(data)
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             sentence = f"the data directory {directory.root} is in use by another `rolehost up` (process {{pid}})"
             held.enter_context(only_one(directory.root / "up.lock", sentence))
             become_subreaper()
             reap_orphans()
-            fabric = Fabric(model, directory, os.environ if environ is None else environ)
-            await fabric.end_leftovers()
-            fabric.prepare(held, host, port)
-            await fabric.run()
+            await end_leftovers(directory)
+            ports = PublicPorts(host, port)
+            held.push_async_callback(ports.close)
+            ports.bind(model, {name: role.instances for name, role in model.roles.items()})
+            written_down = await held.enter_async_context(DirectoryClient(environ, data=directory.root))
+            await Fabric(model, directory, environ, ports, written_down).run()
     except RoleHostError as error:
         sys.stderr.write(f"rolehost: {error}\n")
         return 1
+    _hear_no_more()
     return 0
 
 
-@dataclass(slots=True)
-class _Member:
-    role: RoleModel
-    instance_id: str
-    sockets: Mapping[str, socket.socket]
-    probe: socket.socket
-    child: Child | None = None
-
-    @property
-    def probe_port(self) -> int:
-        return int(self.probe.getsockname()[1])
+async def end_leftovers(data: DataDirectory) -> None:
+    """End what an `up` that was killed left behind; an instance that another host runs is left alone."""
+    for path in sorted((data.root / "resources").glob("*_IN_*/")):
+        if await _nobody_holds(path.with_name(f"{path.name}.lock")):
+            await end_strays(marker_prefix(data.deployment_id(), path.name))
 
 
 class Fabric:
-    """Keeps every bootstrapper running, until told to stop.
+    """Runs the service, until told to stop.
 
     Args:
         model: the service.
         data: the data directory, locked.
         environ: the variables that bootstrappers start from.
+        ports: the public ports, bound.
+        directory: where the instances are written down.
     """
 
-    def __init__(self, model: ServiceModel, data: DataDirectory, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        model: ServiceModel,
+        data: DataDirectory,
+        environ: Mapping[str, str],
+        ports: PublicPorts,
+        directory: Directory,
+    ) -> None:
         self._model = model
         self._data = data
         self._environ = environ
-        self._deployment_id = data.deployment_id()
-        self._members: list[_Member] = []
-        self._front: socket.socket | None = None
+        self._ports = ports
+        self._directory = directory
         self._requests = StopRequests()
-        self._stopping = self._requests.stop
-
-    async def end_leftovers(self) -> None:
-        """End what an `up` that was killed left behind; an instance that another host runs is left alone."""
-        for path in sorted((self._data.root / "resources").glob("*_IN_*/")):
-            if await _nobody_holds(path.with_name(f"{path.name}.lock")):
-                await end_strays(marker_prefix(self._deployment_id, path.name))
-
-    def prepare(self, held: ExitStack, host: str, port: int | None) -> None:
-        """Bind every port, before anything starts.
-
-        Args:
-            held: closes the sockets in the end.
-            host: where the endpoints listen.
-            port: the front end's, in place of the declared one.
-
-        Raises:
-            RoleHostError: a port is in use.
-        """
-        for role in self._model.roles.values():
-            sockets = {}
-            for endpoint in role.endpoints.values():
-                is_front = self._front is None and endpoint.protocol == "http"
-                listening = listen(host, port if is_front and port is not None else endpoint.port)
-                sockets[endpoint.name] = held.enter_context(listening)
-                if is_front:
-                    self._front = listening
-            for instance_id in role.instance_ids():
-                probe = held.enter_context(reserve_port(_LOOPBACK))
-                self._members.append(_Member(role, instance_id, sockets, probe))
 
     async def run(self) -> None:
-        """Run the service."""
+        """Run the service.
+
+        Raises:
+            RoleHostError: it can't begin.
+        """
+        generations = Generations(self._data.root / "deployment")
+        generations.clear()
+        with Net.take(self._data.deployment_id()) as net:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    await self._serve(Deployment(self._crew(tasks), generations, net), tasks)
+            except BaseExceptionGroup as group:
+                if not isinstance(group.exceptions[0], RoleHostError):
+                    raise
+                raise group.exceptions[0] from None
+
+    def _crew(self, tasks: asyncio.TaskGroup) -> Crew:
+        grounds = Grounds(
+            data=self._data,
+            deployment_id=self._data.deployment_id(),
+            environ=self._environ,
+            public=self._ports.public,
+            reporter=self._directory,
+        )
+        return Crew(grounds=grounds, ports=self._ports, directory=self._directory, start=tasks.create_task)
+
+    async def _serve(self, deployment: Deployment, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._request_stop)
-        emit("service.started", service=self._model.name, instances=len(self._members))
-        async with asyncio.TaskGroup() as tasks:
-            helpers = [tasks.create_task(self._announce()), tasks.create_task(self._enforce_stop())]
-            await asyncio.gather(*[tasks.create_task(self._keep(member)) for member in self._members])
+            loop.add_signal_handler(number, self._note_signal, deployment)
+        desk = Desk(deployment, self._model, self._environ, stop=self._requests.ask)
+        async with serving(self._data.root, desk.answer):
+            await self._ports.start()
+            deployment.apply(self._model)
+            emit("service.started", service=self._model.name, instances=len(deployment.fleet.members))
+            helpers = [
+                tasks.create_task(deployment.run()),
+                tasks.create_task(self._announce(deployment)),
+                tasks.create_task(self._watch(desk)),
+            ]
+            await self._requests.stop.wait()
+            desk.closed = True
+            await self._stop(deployment)
             for helper in helpers:
                 helper.cancel()
         emit("service.stopped", service=self._model.name)
 
-    def _request_stop(self) -> None:
-        if not self._requests.note():
+    def _note_signal(self, deployment: Deployment) -> None:
+        self._requests.drain_seconds = deployment.model.drain_seconds  # an update may have changed it
+        self._requests.note()
+
+    async def _stop(self, deployment: Deployment) -> None:
+        """Stop every instance, as it is asked for; what is asked later, sooner or in haste, is passed on."""
+        self._ports.stop_accepting()
+        ended = asyncio.create_task(_all_ended(deployment))
+        order = self._requests.order
+        if order is not None and not await self._requests.by_deadline(ended, order, partial(self._tell, deployment)):
+            await asyncio.wait([ended], timeout=MARGIN_SECONDS)
+            for member in deployment.fleet.members:
+                member.kill()
+        await ended
+
+    def _tell(self, deployment: Deployment, order: StopOrder) -> None:
+        emit("service.stopping", service=self._model.name, seconds=order.left, reason=order.reason)
+        for member in deployment.fleet.members:
+            if order.reason == USER:
+                member.leave(order.seconds)
+            else:
+                member.drain()
+
+    async def _watch(self, desk: Desk) -> None:
+        if (source := self._model.source) is None:
             return
-        seconds = HURRY_SECONDS if self._requests.hurry.is_set() else self._model.drain_seconds
-        emit("service.stopping", service=self._model.name, seconds=seconds)
-        for member in self._members:
-            _tell(member)
+        configuration = self._model.configuration
+        watched = WatchedFiles([source, *([configuration] if configuration else [])])
+        await watched.run(lambda: desk.take_files(source, configuration))
 
-    async def _enforce_stop(self) -> None:
-        await self._stopping.wait()
-        try:
-            async with asyncio.timeout(self._model.drain_seconds + _MARGIN_SECONDS):
-                await self._requests.hurry.wait()
-                await clock.sleep(HURRY_SECONDS + _MARGIN_SECONDS)
-        except TimeoutError:
-            pass
-        for member in self._members:
-            if member.child is not None:
-                emit("instance.killed", instance=member.instance_id)
-                member.child.kill()
-
-    async def _keep(self, member: _Member) -> None:
-        """Start the bootstrapper, and again whenever it ends, once nothing of it is left."""
-        pause = _FIRST_PAUSE
-        while not self._stopping.is_set():
-            began = clock.monotonic()
-            try:
-                await self._host(member)
-            except (RoleHostError, OSError) as error:
-                emit("instance.host_lost", instance=member.instance_id, reason=str(error))
-            if self._stopping.is_set():
-                return
-            pause = _FIRST_PAUSE if clock.monotonic() - began > _LONG_LIFE else pause
-            await self._wait(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-
-    async def _host(self, member: _Member) -> None:
-        child = member.child = await self._spawn(member)
-        if self._stopping.is_set():
-            _tell(member)
-        end = await child.wait()
-        member.child = None
-        await end_strays(marker_prefix(self._deployment_id, member.instance_id))
-        if not self._stopping.is_set():
-            emit("instance.host_lost", instance=member.instance_id, exit_code=end.code, signal=end.signal)
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
-
-    async def _spawn(self, member: _Member) -> Child:
-        definition = str(self._model.source) if self._model.source else BUILT_IN_DEFINITION
-        argv = [sys.executable, "-P", "-m", "rolehost.host.bootstrapper", "--instance", member.instance_id]
-        argv += ["--definition", definition, "--data", str(self._data.root)]
-        argv += ["--probe-port", str(member.probe_port), "--parent", str(os.getpid()), "--emulated"]
-        variables = {VARIABLE: described(member.sockets), "ROLEHOST_DRAIN_SECONDS": f"{self._model.drain_seconds:f}"}
-        return await Child.spawn(
-            argv,
-            env={**self._environ, **variables},
-            cwd=self._model.directory,
-            marker=f"{marker_prefix(self._deployment_id, member.instance_id)}bootstrapper",
-            capture=None,
-            pass_fds=[listening.fileno() for listening in member.sockets.values()],
+    async def _announce(self, deployment: Deployment) -> None:
+        """Say where the service listens, once an instance is ready to answer there."""
+        front = next(
+            (r.name for r in self._model.roles.values() for e in r.endpoints.values() if e.protocol == "http"), None
         )
-
-    async def _announce(self) -> None:
-        if self._front is None:
+        if front is None or self._ports.front is None:
             return
-        front = [member for member in self._members if self._front in member.sockets.values()]
-        while True:
-            for member in front:
-                answer = await ask(_LOOPBACK, member.probe_port)
-                if answer is not None and answer[0] == 200:  # noqa: PLR2004 - HTTP's OK
-                    with suppress(OSError):  # nobody reads our stdout: the service is up all the same
-                        sys.stdout.write(f"rolehost listening on http://{shown_address(self._front)}\n")
-                        sys.stdout.flush()
-                    return
-            await clock.sleep(0.05)
+        with deployment.news.heard() as news:
+            while not deployment.fleet.is_ready(front):
+                await news.get()
+        with suppress(OSError):  # nobody reads our stdout: the service is up all the same
+            sys.stdout.write(f"rolehost listening on http://{self._ports.front}\n")
+            sys.stdout.flush()
 
 
-def _tell(member: _Member) -> None:
-    # Not `Child.stop`: that would send TERM to the whole tree, and the role is told by its bootstrapper.
-    if member.child is not None:
-        with suppress(ProcessLookupError):  # it has ended by itself
-            os.kill(member.child.pid, signal.SIGTERM)
+def _hear_no_more() -> None:
+    """All is done: who asks for haste now must not turn an orderly end into a death by signal."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+
+
+async def _all_ended(deployment: Deployment) -> None:
+    for member in deployment.fleet.members:
+        await member.ended.wait()
 
 
 async def _nobody_holds(lock: Path) -> bool:

@@ -1,14 +1,11 @@
-"""Listening sockets that outlive the processes which accept from them."""
+"""Listening sockets."""
 
 from __future__ import annotations
 
-import json
 import socket
-from collections.abc import Mapping
 
 from rolehost.errors import RoleHostError
 
-VARIABLE = "ROLEHOST_LISTEN"
 _BACKLOG = 1024
 
 
@@ -35,22 +32,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def inherited(environ: Mapping[str, str]) -> dict[str, socket.socket]:
-    """The sockets by endpoint name that our parent passed on."""
-    try:
-        descriptors = json.loads(environ.get(VARIABLE) or "{}")
-        return {str(name): socket.socket(fileno=int(descriptor)) for name, descriptor in descriptors.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RoleHostError(f"{VARIABLE} names no listening sockets: {error}") from error
+def bound_address(bound: socket.socket) -> str:
+    """`host:port` that it is bound to."""
+    return _joined(*bound.getsockname()[:2])
 
 
-def described(sockets: Mapping[str, socket.socket]) -> str:
-    """The variable's value for these sockets."""
-    return json.dumps({name: listening.fileno() for name, listening in sockets.items()})
-
-
-def shown_address(listening: socket.socket) -> str:
+def shown_address(bound: socket.socket) -> str:
     """`host:port` where a client on this machine reaches it."""
-    host, port = listening.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    host, port = bound.getsockname()[:2]
+    return _joined({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - compared, not bound
+
+
+def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

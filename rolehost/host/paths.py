@@ -6,8 +6,8 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from rolehost.service_model import LocalStorage
 # Others may pass through to a resource (a console application under another user), but not look around.
 _PASSABLE = 0o711
 _PRIVATE = 0o700
+_SHARED = 0o771
+_TEMP = "RoleTemp"
 
 
 def role_root() -> Path:
@@ -64,13 +66,18 @@ class DataDirectory:
 
     def temp(self, instance: str) -> Path:
         """The instance's own temporary directory."""
-        return self.root / "resources" / instance / "RoleTemp"
+        return self.root / "resources" / instance / _TEMP
 
     def resource(self, instance: str, name: str) -> Path:
         """Where the instance's local resource is."""
-        return self.root / "resources" / instance / name
+        # A name ends in no dot in any other case: `RoleTemp.` is nobody else's.
+        return self.root / "resources" / instance / (f"{name}." if name.rstrip(".") == _TEMP else name)
 
-    def prepare(self, instance: str, storages: tuple[LocalStorage, ...]) -> None:
+    def role_root(self, instance: str) -> Path:
+        """The parent of the instance's own approot."""
+        return self.root / "roots" / instance
+
+    def prepare(self, instance: str, storages: Iterable[LocalStorage]) -> None:
         """Make the instance's directories: the temporary one empty, the resources as they are declared.
 
         Args:
@@ -79,13 +86,29 @@ class DataDirectory:
         """
         _ensure(self.root / "resources" / instance, _PASSABLE)
         # Passable: a role without a `Scratch` resource has its scratch directories there, for another user to work in.
-        _empty(self.temp(instance), _PASSABLE)
+        _empty(self.temp(instance))
         for storage in storages:
             path = self.resource(instance, storage.name)
             if storage.clean_on_role_recycle:
-                _empty(path, _PASSABLE)
+                _empty(path)
             else:
                 _ensure(path, _PASSABLE)
+                _take_back(path)
+
+    def share(self, instance: str, storages: Iterable[LocalStorage], group: int) -> None:
+        """Let a group write to the instance's temporary directory and its resources, until they are prepared again.
+
+        Args:
+            instance: the instance's id.
+            storages: its local resources.
+            group: the group's id.
+
+        Raises:
+            OSError: the system doesn't let us.
+        """
+        for path in (self.temp(instance), *(self.resource(instance, each.name) for each in storages)):
+            os.chown(path, -1, group)
+            path.chmod(_SHARED)
 
 
 @contextmanager
@@ -121,9 +144,48 @@ def _ensure(path: Path, mode: int) -> None:
     path.chmod(mode)  # whatever the umask says
 
 
-def _empty(path: Path, mode: int) -> None:
-    if path.is_symlink():
+def _empty(path: Path) -> None:
+    """Make an empty directory. One that exists is kept: a volume may be mounted there."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
-    if path.exists():
+    _ensure(path, _PASSABLE)
+    _take_back(path)
+    with suppress(PermissionError):  # whoever mounted it decides; what can't be listed is told below
+        if path.stat().st_mode & 0o777 != _PASSABLE:
+            path.chmod(_PASSABLE)
+    for name in os.listdir(path):  # noqa: PTH208 - the directory changes while its entries go
+        remove(path / name)
+
+
+def _take_back(path: Path) -> None:
+    """End what `share` allowed in an earlier life."""
+    facts = path.stat()
+    if os.geteuid() == 0 and facts.st_gid != os.getegid() and facts.st_mode & 0o020:
+        os.chown(path, -1, os.getegid())
+        path.chmod(_PASSABLE)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole tree, also one that its owner made unreadable.
+
+    Raises:
+        OSError: something of it can't be removed.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
         shutil.rmtree(path)
-    _ensure(path, mode)
+    except PermissionError:
+        _make_accessible(path)
+        shutil.rmtree(path)
+
+
+def _make_accessible(path: Path) -> None:
+    with suppress(OSError):
+        path.chmod(_PRIVATE)
+    for parent, names, _ in os.walk(path):
+        for name in names:
+            if not (inner := Path(parent, name)).is_symlink():
+                with suppress(OSError):
+                    inner.chmod(_PRIVATE)

@@ -2,117 +2,92 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-from binascii import crc32
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from rolehost.environment import LocalResource, Role, RoleInstance, RoleInstanceEndpoint, Snapshot
+from rolehost.environment import Certificate, LocalResource, Role, RoleInstance, RoleInstanceEndpoint, Snapshot
 from rolehost.errors import RoleHostError
-from rolehost.host.listening import VARIABLE, described
-from rolehost.host.paths import DataDirectory, role_root
-from rolehost.processes import MARKER
-from rolehost.service_model import RoleModel, ServiceModel
+from rolehost.host import certificates, variables
+from rolehost.host.plan_facts import PlanFacts, marker_prefix
+from rolehost.service_model import LocalStorage, RoleModel, ServiceModel, StartupTask
 
-_UPDATE_DOMAINS = 5
+__all__ = ["InstancePlan", "find_role", "marker_prefix"]
+
 _FAULT_DOMAINS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstancePlan:
-    """One instance of a role.
-
-    Args:
-        number: counts from 0 within the role.
-        sockets: what listens for its endpoints.
-        emulated: the whole service runs on this machine.
-        environ: the variables that the role process starts from.
-    """
-
-    model: ServiceModel
-    role: RoleModel
-    number: int
-    data: DataDirectory
-    deployment_id: str
-    sockets: Mapping[str, socket.socket] = field(default_factory=dict)
-    emulated: bool = False
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def instance_id(self) -> str:
-        """`<role>_IN_<n>`."""
-        return f"{self.role.name}_IN_{self.number}"
-
-    @property
-    def marker_prefix(self) -> str:
-        """How the markers of all the instance's processes begin."""
-        return marker_prefix(self.deployment_id, self.instance_id)
-
-    @property
-    def directory_name(self) -> str:
-        """A short name for the instance's sockets, its own on this machine."""
-        return f"rolehost-{self.deployment_id[:8]}-{crc32(self.instance_id.encode()):08x}"
+class InstancePlan(PlanFacts):
+    """One instance of a role, as one generation of the deployment has it: what its processes are told."""
 
     def snapshot(self) -> Snapshot:
-        """What the role environment holds when a life begins."""
-        current = RoleInstance(
-            self.instance_id,
-            self.number % _FAULT_DOMAINS,
-            self.number % _UPDATE_DOMAINS,
-            MappingProxyType({name: self._endpoint(name) for name in self.role.endpoints}),
-        )
-        # Without internal endpoints a role sees no instance but its own.
-        roles = {name: Role(name, (current,) if name == self.role.name else ()) for name in self.model.roles}
-        resources = {name: self._resource(name) for name in self.role.local_resources}
+        """What the role environment holds when a life begins, or when this plan takes the place of another.
+
+        Raises:
+            StartupError: the file of one of the role's certificates can't be read.
+        """
+        roles = {name: self._visible(name) for name in self.model.roles}
+        current = next(each for each in roles[self.role.name].instances if each.id == self.instance_id)
         return Snapshot(
             deployment_id=self.deployment_id,
             is_emulated=self.emulated,
             current_role_instance=current,
             settings=self.role.settings,
-            local_resources=MappingProxyType(resources),
+            local_resources=MappingProxyType({name: self._resource(each) for name, each in self.storages.items()}),
             roles=MappingProxyType(roles),
+            certificates=MappingProxyType(self._certificates()),
         )
 
     def role_variables(self, runtime_endpoint: str, probe: str) -> dict[str, str]:
-        """The environment of the role process.
+        """The environment of the role process, or of the program that is the role.
 
         Args:
             runtime_endpoint: where its channel is.
             probe: `host:port` of the bootstrapper's probes.
         """
-        temp = str(self.data.temp(self.instance_id))
-        inherited = {name: value for name, value in self.environ.items() if name != MARKER}
-        return inherited | {
-            **self.role.environment,
-            "RoleRoot": str(role_root()),
-            "RoleName": self.role.name,
-            "RoleInstanceID": self.instance_id,
-            "RdRoleId": self.instance_id,
-            "RoleDeploymentID": self.deployment_id,
-            "WaRuntimeEndpoint": runtime_endpoint,
-            **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temp),
-            "ROLEHOST_DATA": str(self.data.root),
-            "ROLEHOST_PROBE": probe,
-            VARIABLE: described(self.sockets),
-            "ROLEHOST_ROLE_VARIABLES": json.dumps(list(self.role.environment)),
-            "ROLEHOST_DRAIN_SECONDS": f"{self.model.drain_seconds:g}",
+        return variables.of_role(self, self.snapshot(), runtime_endpoint, probe)
+
+    def task_variables(self, task: StartupTask) -> dict[str, str]:
+        """The environment of a startup task."""
+        return variables.of_task(self, self.snapshot(), task)
+
+    def _visible(self, name: str) -> Role:
+        """A role as this instance sees it: one without internal endpoints lists no instance but the current one."""
+        instances = self.topology[name].instances if name in self.topology else ()
+        if name == self.role.name and self.instance_id not in {each.id for each in instances}:
+            domains = self.number % _FAULT_DOMAINS, self.number % self.model.upgrade_domain_count
+            instances = (*instances, RoleInstance(self.instance_id, *domains))
+        if not self.model.roles[name].internal_endpoints:
+            instances = tuple(each for each in instances if each.id == self.instance_id)
+        # Copies: an instance belongs to one `Role` object.
+        return Role(name, tuple(self._copied(name, each) for each in instances))
+
+    def _copied(self, role: str, instance: RoleInstance) -> RoleInstance:
+        endpoints = {name: self._endpoint(role, instance, each) for name, each in instance.instance_endpoints.items()}
+        return replace(instance, instance_endpoints=MappingProxyType(endpoints))
+
+    def _endpoint(self, role: str, instance: RoleInstance, endpoint: RoleInstanceEndpoint) -> RoleInstanceEndpoint:
+        port = None if self.emulated else self._public_port(self.model.roles[role], instance.id, endpoint.name)
+        return replace(endpoint, public_ip_endpoint=None if port is None else (endpoint.ip_endpoint[0], port))
+
+    def _public_port(self, role: RoleModel, instance_id: str, endpoint: str) -> int | None:
+        if declared := role.endpoints.get(endpoint):
+            return declared.port
+        if own := role.instance_input_endpoints.get(endpoint):
+            return own.public_ports.first + int(instance_id.rpartition("_IN_")[2])
+        return None
+
+    def _certificates(self) -> dict[str, Certificate]:
+        files = certificates.found(self)
+        return {
+            name: Certificate(name, declared.thumbprint, str(files.get(name, "")))
+            for name, declared in self.role.certificates.items()
         }
 
-    def _endpoint(self, name: str) -> RoleInstanceEndpoint:
-        host, port = self.sockets[name].getsockname()[:2]
-        return RoleInstanceEndpoint(name, (host, port), self.role.endpoints[name].protocol)
-
-    def _resource(self, name: str) -> LocalResource:
-        root_path = f"{self.data.resource(self.instance_id, name)}{os.sep}"
-        return LocalResource(name, root_path, self.role.local_resources[name].size_in_mb)
-
-
-def marker_prefix(deployment_id: str, instance_id: str) -> str:
-    """How the markers of an instance's processes begin: `<deployment>/<instance>/`."""
-    return f"{deployment_id}/{instance_id}/"
+    def _resource(self, storage: LocalStorage) -> LocalResource:
+        root_path = f"{self.data.resource(self.instance_id, storage.name)}{os.sep}"
+        return LocalResource(storage.name, root_path, storage.size_in_mb)
 
 
 def find_role(model: ServiceModel, name: str) -> RoleModel:

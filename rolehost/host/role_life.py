@@ -11,18 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from rolehost import clock
 from rolehost.entrypoint import RoleEntryPoint, ServedRole, load_entry_point
-from rolehost.environment import RoleEnvironmentStopping, role_environment
+from rolehost.environment import RoleEnvironment
 from rolehost.errors import EntryPointError, RoleHostError
 from rolehost.host.channel_client import RuntimeClient
+from rolehost.host.exit_codes import FAILED, HOST_GONE, NOT_LOADED, START_REFUSED
+from rolehost.host.goal_changes import GoalChanges
+from rolehost.host.host_connection import HostConnection
+from rolehost.host.status_checks import StatusChecks
 from rolehost.host.wire import BUSY, RECYCLE, STARTED, STOPPED, GoalState
 from rolehost.telemetry import emit
 from rolehost.user_code import UserCode
-
-# How the process ends, for the bootstrapper and for people; an orderly end is 0.
-FAILED = 1
-START_REFUSED = 3
-HOST_GONE = 4
-NOT_LOADED = 78
 
 
 @runtime_checkable
@@ -41,13 +39,16 @@ class RoleLife:
 
     Args:
         client: the channel to the host.
-        goal: its first goal.
+        environment: the process's; it has the first goal's snapshot.
+        goal: the first.
     """
 
-    def __init__(self, client: RuntimeClient, goal: GoalState) -> None:
+    def __init__(self, client: RuntimeClient, environment: RoleEnvironment, goal: GoalState) -> None:
         self._client = client
-        self._loop = asyncio.get_running_loop()
+        self._environment = environment
         self._user = UserCode()
+        self._changes = GoalChanges(client, environment, self._user, self.recycle)
+        self._checks = StatusChecks(client, environment, self._user)
         self._role: RoleEntryPoint | None = None
         self._work: asyncio.Future[Any] | None = None
         self._told_to_stop = asyncio.Event()
@@ -56,9 +57,14 @@ class RoleLife:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._note(goal)
 
-    def request_recycle(self) -> None:
-        """Have the host stop and start this instance; from any thread."""
-        self._loop.call_soon_threadsafe(self._recycle, "it was asked for")
+    @property
+    def host(self) -> HostConnection:
+        """What the role environment asks of the host."""
+        return HostConnection(self._client, self._report_recycle, self._keep)
+
+    def recycle(self, reason: str = "it was asked for") -> None:
+        """Have the host stop and start this instance."""
+        self._keep(self._report_recycle(reason))
 
     async def run(self, entry_point: str, search_path: Path | None) -> int:
         """Live; the answer is the process's exit code.
@@ -68,6 +74,8 @@ class RoleLife:
             search_path: where the role's own modules are.
         """
         self._keep(self._client.heartbeat())
+        self._keep(self._until_told(self._changes.follow()))
+        self._keep(self._until_told(self._checks.repeat()))
         goals = self._keep(self._follow_goals())
         life = self._keep(self._live(entry_point, search_path))
         await asyncio.wait([goals, life], return_when=asyncio.FIRST_COMPLETED)
@@ -80,6 +88,8 @@ class RoleLife:
         await self._client.report(BUSY, "The role is being loaded.")
         role_class = await self._user.call(load_entry_point, entry_point, search_path)
         role = self._role = await self._user.call(role_class)
+        if isinstance(role, ServedRole):
+            self._environment.changing += role.restart_for_settings
         await self._client.report(BUSY, "The role is starting.")
         started = await self._user.call(role.on_start)
         if started is not None and not started:  # a forgotten `return True` is no refusal
@@ -105,7 +115,7 @@ class RoleLife:
         if self._work.done():
             self._work.result()
             if not self._told_to_stop.is_set():
-                self._recycle("its run returned")
+                self.recycle("its run returned")
                 await told
 
     def _begin(self, role: RoleEntryPoint) -> asyncio.Future[Any]:
@@ -114,7 +124,7 @@ class RoleLife:
     async def _stop(self, role: RoleEntryPoint) -> None:
         if isinstance(role, ServedRole):
             role.stop_deadline = self._deadline
-        await self._user.call(role_environment.stopping.fire, RoleEnvironmentStopping())
+        await self._user.call(self._environment.raise_stopping)
         self._stopping.set()
         if self._work is not None and isinstance(role, ServedRole):
             await self._work
@@ -124,9 +134,18 @@ class RoleLife:
         await self._user.call(role.on_stop)
         await self._client.report(STOPPED)
 
-    def _recycle(self, reason: str) -> None:
+    async def _report_recycle(self, reason: str) -> bool:
         emit("role.recycle_requested", reason=reason)
-        self._keep(self._client.report(RECYCLE, f"The role recycles: {reason}."))
+        return await self._client.report(RECYCLE, f"The role recycles: {reason}.")
+
+    async def _until_told(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do this until the role is told to stop."""
+        told, working = asyncio.ensure_future(self._told_to_stop.wait()), asyncio.ensure_future(work)
+        await asyncio.wait([told, working], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if working.done() and (error := working.exception()) is not None:
+            self.recycle(f"it can't follow the host any more ({error!r})")
+        working.cancel()
 
     async def _follow_goals(self) -> None:
         while goal := await self._client.next_goal():
@@ -134,7 +153,9 @@ class RoleLife:
 
     def _note(self, goal: GoalState) -> None:
         if goal.expected != STOPPED:
+            self._changes.note(goal)
             return
+        self._client.take(goal)
         self._deadline = None if goal.seconds is None else clock.monotonic() + goal.seconds
         if isinstance(self._role, ServedRole):
             self._role.stop_deadline = self._deadline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -14,9 +15,19 @@ from typing import NoReturn
 from rolehost import environment
 from rolehost.errors import RoleHostError
 from rolehost.host.channel_client import RuntimeClient
-from rolehost.host.role_life import FAILED, HOST_GONE, RoleLife, variable
+from rolehost.host.exit_codes import FAILED, HOST_GONE
+from rolehost.host.role_life import RoleLife, variable
 from rolehost.processes import become_subreaper, die_with_parent
+from rolehost.telemetry import emit
 from rolehost.telemetry.logs import configure_logging
+
+
+class _Traces(logging.Handler):
+    """What the runtime traces is a fact as others are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell the subscribers."""
+        emit("runtime.trace", message=record.getMessage())
 
 
 async def live(entry_point: str, search_path: Path | None) -> int:
@@ -31,10 +42,11 @@ async def live(entry_point: str, search_path: Path | None) -> int:
     if goal is None:
         return HOST_GONE
     document = await asyncio.to_thread(Path(goal.environment_path).read_bytes)
-    life = RoleLife(client, goal)
-    environment.role_environment.attach(environment.parse_snapshot(document), life.request_recycle)
+    own = environment.role_environment
+    life = RoleLife(client, own, goal)
+    own.attach(environment.parse_snapshot(document), life.host)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.request_recycle)
+        asyncio.get_running_loop().add_signal_handler(number, life.recycle)
     return await life.run(entry_point, search_path)
 
 
@@ -66,6 +78,7 @@ def main(arguments: list[str]) -> NoReturn:
         die_with_parent(options.parent)
     become_subreaper()
     configure_logging(verbose="ROLEHOST_VERBOSE" in os.environ, instance=variable("RoleInstanceID"))
+    environment.RoleEnvironment.trace_source.addHandler(_Traces())
     asyncio.run(_live_and_end(options.entry_point, options.path))
     raise AssertionError("the process has ended")
 

@@ -6,13 +6,14 @@ rolehost adds are attributes of the outermost elements, which foreign clients ig
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from rolehost import clock
-from rolehost.environment import RoleInstance, Snapshot
+from rolehost.environment import RoleInstance, RoleInstanceEndpoint, Snapshot
 from rolehost.errors import WireError
 
 VERSION = "2011-03-08"
@@ -34,6 +35,9 @@ class GoalState:
         state_endpoint: the socket for current states.
         seconds: how long a stop may take; None: as long as it likes.
         heartbeat: the role is taken for hung when it is silent for so many seconds.
+        simultaneous: a change of the topology in it is told to all instances at once.
+        changing_seconds: how long the handlers of `changing` may take.
+        status_check_seconds: between two checks of the status.
     """
 
     incarnation: int
@@ -42,6 +46,9 @@ class GoalState:
     state_endpoint: str
     seconds: float | None = None
     heartbeat: float = 30.0
+    simultaneous: bool = False
+    changing_seconds: float = 30.0
+    status_check_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,10 @@ class CurrentState:
     """What a client says of the role: a status lease it takes, or (status None) releases.
 
     Args:
-        heartbeat: the client is one of ours, and renews: its silence means something.
+        expiration: the moment when the lease ends, in UTC.
         detail: a sentence for people.
+        heartbeat: the client is one of ours, and renews: its silence means something.
+        seconds: how long the lease lasts, from a client of ours; it counts in the place of `expiration`.
     """
 
     client_id: str
@@ -59,6 +68,7 @@ class CurrentState:
     expiration: str = FOREVER
     detail: str = ""
     heartbeat: bool = False
+    seconds: float | None = None
 
 
 def version_document(goal_path: str) -> bytes:
@@ -78,7 +88,13 @@ def read_version(document: bytes) -> str:
 
 def goal_frame(goal: GoalState) -> bytes:
     """A goal state as a frame: its length in hexadecimal, the document, each with a line's end after it."""
-    attributes = {"heartbeat": f"{goal.heartbeat:.3f}"}
+    attributes = {
+        "heartbeat": f"{goal.heartbeat:.3f}",
+        "changing": f"{goal.changing_seconds:.3f}",
+        "statusCheck": f"{goal.status_check_seconds:.3f}",
+    }
+    if goal.simultaneous:
+        attributes["simultaneous"] = "true"
     deadline = FOREVER
     if goal.seconds is not None:
         attributes["seconds"] = f"{goal.seconds:.3f}"
@@ -107,6 +123,9 @@ def read_goal(document: bytes) -> GoalState:
             state_endpoint=root.findtext("CurrentStateEndpoint", ""),
             seconds=None if seconds is None else float(seconds),
             heartbeat=float(root.get("heartbeat", "30")),
+            simultaneous=root.get("simultaneous") == "true",
+            changing_seconds=float(root.get("changing", "30")),
+            status_check_seconds=float(root.get("statusCheck", "15")),
         )
     except ValueError as error:
         raise WireError(f"the goal state can't be read: {error}") from error
@@ -126,6 +145,8 @@ def current_state(state: CurrentState) -> bytes:
         inner = "".join(f"<{name}>{_escape(text)}</{name}>" for name, text in parts.items())
         lease = f"<Acquire>{inner}</Acquire>"
     attributes = {"heartbeat": "true"} if state.heartbeat else {}
+    if state.seconds is not None:
+        attributes["seconds"] = f"{state.seconds:.3f}"
     inner = _element("StatusLease", {"ClientId": state.client_id}, lease)
     return (_HEADER + _element("CurrentState", attributes, inner)).encode()
 
@@ -143,10 +164,12 @@ def read_current_state(document: bytes) -> CurrentState:
     status = acquire.findtext("Status", "")
     if status not in {STARTED, BUSY, RECYCLE, STOPPED}:
         raise WireError(f"there is no status {status!r}")
+    seconds = root.get("seconds")
     try:
         incarnation = int(acquire.findtext("Incarnation", "0"))
+        lasts = None if seconds is None else float(seconds)
     except ValueError as error:
-        raise WireError(f"the incarnation is no number: {error}") from error
+        raise WireError(f"the incarnation or the lease's length is no number: {error}") from error
     detail = acquire.findtext("StatusDetail", "")
     return CurrentState(
         client,
@@ -155,6 +178,7 @@ def read_current_state(document: bytes) -> CurrentState:
         acquire.findtext("Expiration", FOREVER),
         "" if detail == status else detail,
         heartbeat,
+        lasts,
     )
 
 
@@ -172,6 +196,9 @@ def environment_document(snapshot: Snapshot) -> bytes:
         + _endpoints(current)
     )
     identity = {"id": current.id, "roleName": current.role.name, **_domains(current)}
+    if snapshot.certificates:
+        written = [[each.name, each.thumbprint, each.path] for each in snapshot.certificates.values()]
+        identity["certificates"] = json.dumps(written, ensure_ascii=False)
     roles = "".join(
         _element("Role", {"name": role.name}, _element("Instances", {}, "".join(map(_instance, role.instances))))
         for role in snapshot.roles.values()
@@ -190,11 +217,17 @@ def _instance(instance: RoleInstance) -> str:
 
 
 def _endpoints(instance: RoleInstance) -> str:
-    endpoints = [
-        {"name": e.name, "address": e.ip_endpoint[0], "port": str(e.ip_endpoint[1]), "protocol": e.protocol}
-        for e in instance.instance_endpoints.values()
-    ]
+    endpoints = [_endpoint(endpoint) for endpoint in instance.instance_endpoints.values()]
     return _element("Endpoints", {}, _list("Endpoint", endpoints))
+
+
+def _endpoint(endpoint: RoleInstanceEndpoint) -> dict[str, str]:
+    address, port = endpoint.ip_endpoint
+    written = {"name": endpoint.name, "address": address, "port": str(port), "protocol": endpoint.protocol}
+    if endpoint.public_ip_endpoint is not None:
+        public, public_port = endpoint.public_ip_endpoint
+        written |= {"publicAddress": public, "publicPort": str(public_port)}
+    return written
 
 
 def _domains(instance: RoleInstance) -> dict[str, str]:

@@ -7,8 +7,9 @@ import errno
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -40,11 +41,18 @@ class Child:
     """
 
     def __init__(
-        self, process: Process, marker: str, capture: int, *, chained: bool, watch: ExitWatch | None = None
+        self,
+        process: Process,
+        marker: str,
+        capture: int,
+        *,
+        chained: bool,
+        watch: ExitWatch | None = None,
+        on_output: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.pid = process.pid
-        self.stdout = Output(capture)
-        self.stderr = Output(capture)
+        self.stdout = Output(capture, on_output and partial(on_output, "stdout"))
+        self.stderr = Output(capture, on_output and partial(on_output, "stderr"))
         self._process = process
         self._chained = chained
         seen = procfs.process(process.pid)
@@ -73,6 +81,7 @@ class Child:
         capture: int | None = 4 * 1024 * 1024,
         pass_fds: Sequence[int] = (),
         die_with_us: bool = True,
+        on_output: Callable[[str, bytes], None] | None = None,
     ) -> Child:
         """Start a program.
 
@@ -85,6 +94,8 @@ class Child:
             capture: bytes kept of each of stdout and stderr; None: it writes to ours.
             pass_fds: descriptors that it inherits under their numbers.
             die_with_us: the kernel kills it once we are gone (not what it started: `end_strays` finds that).
+            on_output: called with `stdout` or `stderr` and each piece that it writes there, where that is captured; it
+                must neither wait nor raise.
 
         Raises:
             ProgramNotFoundError: there is no such program, or it can't be executed.
@@ -111,8 +122,20 @@ class Child:
             if problem.errno not in _NO_PROGRAM:
                 raise
             raise ProgramNotFoundError(f"{argv[0]} can't start: {problem.strerror}.") from problem
+        return cls._own(process, marker, capture or 0, on_output, chained=len(line) > len(argv))
+
+    @classmethod
+    def _own(
+        cls,
+        process: subprocess.Popen[bytes],
+        marker: str,
+        capture: int,
+        on_output: Callable[[str, bytes], None] | None,
+        *,
+        chained: bool,
+    ) -> Child:
         try:
-            return cls(process, marker, capture or 0, chained=len(line) > len(argv))
+            return cls(process, marker, capture, chained=chained, on_output=on_output)
         except BaseException:
             tree.live.pop(process.pid, None)
             process.kill()
@@ -163,6 +186,18 @@ class Child:
             raise
         self.kill()
         return await self._over()
+
+    def terminate(self, grace: float) -> None:
+        """Send TERM to the whole tree, and don't wait; `wait` tells when it is gone.
+
+        Args:
+            grace: seconds that what the main process leaves behind may go on; the main process itself has no limit.
+        """
+        self._deadline = asyncio.get_running_loop().time() + grace
+        self._stopped = True
+        if self._exit is None:
+            tree.signal_tree(self._root, signal.SIGTERM)
+            tree.signal_tree(self._root, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the whole tree at once; `wait` tells when it is gone."""

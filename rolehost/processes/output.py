@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import IO
 
 _READ_BYTES = 65536  # what a pipe holds
@@ -14,10 +15,12 @@ class Output:
 
     Args:
         capture: bytes kept, half for the head and half for the tail.
+        tee: gets all that comes, too; it must not wait.
     """
 
-    def __init__(self, capture: int) -> None:
+    def __init__(self, capture: int, tee: Callable[[bytes], None] | None = None) -> None:
         self.total = 0
+        self._tee = tee
         self._head_room = (capture + 1) // 2
         self._tail_room = capture // 2
         self._head = bytearray()
@@ -45,8 +48,15 @@ class Output:
         left_out = self.total - len(head) - len(tail)
         return f"{head.decode(errors='replace')}\n[... {left_out} bytes left out ...]\n{tail.decode(errors='replace')}"
 
+    def tail(self, limit: int) -> bytes:
+        """The end of the stream, as far as it is kept: so many bytes at most."""
+        tail = bytes(self._tail[self._oldest :] + self._tail[: self._oldest])
+        return (tail if self.truncated else bytes(self._head) + tail)[-limit:]
+
     def add(self, data: bytes) -> None:
         """Take in what was read."""
+        if self._tee is not None:
+            self._tee(data)
         self.total += len(data)
         if room := self._head_room - len(self._head):
             self._head += data[:room]

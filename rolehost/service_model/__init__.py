@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rolehost.service_model.builtin import BUILT_IN
-from rolehost.service_model.loading import CONFIGURATION_VARIABLE, DEFINITION_FILE, Examined, examine, load
+from rolehost.service_model.documents import document_of, write_model
+from rolehost.service_model.loading import CONFIGURATION_VARIABLE, DEFINITION_FILE, Examined, examine, load, unsupported
 from rolehost.service_model.model import (
+    DIAGNOSTIC_STORE,
     Certificate,
     ExecutionContext,
     InputEndpoint,
@@ -13,6 +15,7 @@ from rolehost.service_model.model import (
     LoadBalancerProbe,
     LocalStorage,
     PortRange,
+    RecycleBackoff,
     RoleKind,
     RoleModel,
     ServiceModel,
@@ -21,14 +24,17 @@ from rolehost.service_model.model import (
     TopologyChangeDiscovery,
 )
 from rolehost.service_model.problems import Problem
-from rolehost.service_model.support import not_run
+from rolehost.service_model.rules import scaling_refusals
+from rolehost.service_model.updating import Differences, differences, needs_restart, read_update, refusals
 from rolehost.service_model.xpaths import InstanceValue, parse_instance_value
 
 __all__ = [
     "BUILT_IN",
     "CONFIGURATION_VARIABLE",
     "DEFINITION_FILE",
+    "DIAGNOSTIC_STORE",
     "Certificate",
+    "Differences",
     "Examined",
     "ExecutionContext",
     "InputEndpoint",
@@ -39,14 +45,22 @@ __all__ = [
     "LocalStorage",
     "PortRange",
     "Problem",
+    "RecycleBackoff",
     "RoleKind",
     "RoleModel",
     "ServiceModel",
     "StartupTask",
     "TaskType",
     "TopologyChangeDiscovery",
+    "differences",
+    "document_of",
     "examine",
     "load",
-    "not_run",
+    "needs_restart",
     "parse_instance_value",
+    "read_update",
+    "refusals",
+    "scaling_refusals",
+    "unsupported",
+    "write_model",
 ]

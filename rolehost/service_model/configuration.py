@@ -64,6 +64,8 @@ def read_configuration(root: Element, source: Source) -> Configuration:
 
 def _role(name: str, element: Element, source: Source) -> ConfiguredRole:
     instances = element.first("Instances")
+    for more in element.all("Instances")[1:]:
+        source.note("N07", more, "a role has at most one <Instances>")
     if instances is None:
         source.note("N07", element, f'the role "{name}" needs <Instances count="...">')
     settings = source.named(element.all("ConfigurationSettings"), "Setting", "setting")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rolehost.service_model.definition_parts import (
+    read_contents,
     read_endpoints,
     read_entry_point,
     read_probes,
@@ -97,6 +98,8 @@ def _role(name: str, element: Element, source: Source) -> DefinedRole:
     read_endpoints(keys, element, table, source)
     if tasks := read_startup(keys, element, source):
         table["startup"] = tasks
+    if contents := read_contents((*keys, "contents"), element, source):
+        table["contents"] = contents
     imports = [each for parent in element.all("Imports") for each in parent.all("Import")]
     return DefinedRole(
         table=table,
@@ -117,5 +120,8 @@ def _runtime(keys: Keys, role: Element, table: dict[str, Any], source: Source) -
             source.problems.put((*keys, "execution_context"), source.file, runtime, "executionContext")
         if variables := read_variables((*keys, "environment"), runtime, source):
             table["environment"] = variables
-        for entry in runtime.all("EntryPoint"):
+        entries = runtime.all("EntryPoint")
+        for more in entries[1:]:
+            source.note("M20", more, f'the role "{keys[1]}" has more than one <EntryPoint>')
+        for entry in entries[:1]:
             read_entry_point(keys, entry, table, source)

@@ -8,6 +8,7 @@ from typing import Any
 from rolehost.service_model.markup import Element
 from rolehost.service_model.placed import Source, convert, number
 from rolehost.service_model.problems import Keys
+from rolehost.service_model.values import is_reserved
 
 # An assembly of .NET has no colon in its name: what has one was written for Python.
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -109,11 +110,32 @@ def read_startup(keys: Keys, role: Element, source: Source) -> list[dict[str, An
     return tasks
 
 
+def read_contents(keys: Keys, role: Element, source: Source) -> dict[str, str]:
+    """What is put below approot: the directory that it comes from, by destination."""
+    contents: dict[str, str] = {}
+    for element in (each for parent in role.all("Contents") for each in parent.all("Content")):
+        destination = source.needed(element, "destination")
+        directory = element.first("SourceDirectory")
+        if directory is None:
+            source.note("N07", element, f'the contents "{destination}" have no <SourceDirectory>')
+            continue
+        path = source.needed(directory, "path")
+        if destination in contents:
+            source.note("M08", element, f'the contents "{destination}" are declared twice', "destination")
+        elif destination and path:
+            source.problems.put((*keys, destination), source.file, element)
+            contents[destination] = path
+    return contents
+
+
 def read_variables(keys: Keys, parent: Element, source: Source) -> dict[str, Any]:
     """The variables of a task or of a runtime: texts, or tables with an XPath."""
     variables: dict[str, Any] = {}
     for name, element in source.named(parent.all("Environment"), "Variable", "variable").items():
         source.problems.put((*keys, name), source.file, element)
+        if is_reserved(name):
+            source.note("N08", element, f'the variable "{name}" is ignored: the host sets it itself', warning=True)
+            continue
         value, path = element.attributes.get("value"), element.first("RoleInstanceValue")
         if (value is None) == (path is None):
             told = "both a value and" if value is not None else "neither a value nor"

@@ -11,14 +11,14 @@ from rolehost.service_model.builtin import BUILT_IN
 from rolehost.service_model.model import ServiceModel
 from rolehost.service_model.native import read_native
 from rolehost.service_model.overlay import overlay
-from rolehost.service_model.problems import Problem
+from rolehost.service_model.problems import Keys, Problem, Problems
 from rolehost.service_model.support import not_run
 from rolehost.telemetry import emit
 
 DEFINITION_FILE = "service.toml"
 CONFIGURATION_VARIABLE = "ROLEHOST_CONFIGURATION"
-_CSDEF = ".csdef"
-_CSCFG = ".cscfg"
+CSDEF = ".csdef"
+CSCFG = ".cscfg"
 _LARGEST_FILE = 16 * 1024 * 1024
 
 
@@ -31,16 +31,28 @@ class Examined:
         errors: what makes the definition invalid.
         warnings: what is ignored, and what this release doesn't run.
         file: how messages call the definition.
+        places: knows where the definition says what.
     """
 
     model: ServiceModel | None
     errors: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     file: str
+    places: Problems
+
+    def problem(self, code: str, keys: Keys, sentence: str, *, warning: bool = False) -> Problem:
+        """A problem with the value at `keys`, which are those of a `service.toml`, whichever file it stands in."""
+        file, line = self.places.place_of(keys)
+        return Problem(code, sentence, file, line, warning)
 
 
 def load(
-    path: Path | None, environ: Mapping[str, str], *, configuration: Path | None = None, built_in: bool = False
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    configuration: Path | None = None,
+    built_in: bool = False,
+    directory: Path | None = None,
 ) -> ServiceModel:
     """Read the service's model, to run it.
 
@@ -51,15 +63,25 @@ def load(
         configuration: the `.cscfg` of a csdef; None: what `ROLEHOST_CONFIGURATION` names (relative to the csdef's
             folder), else the one beside it.
         built_in: take the built-in service, whatever the working directory holds.
+        directory: where the roles' modules, their approot and their certificates are; None: beside the definition.
 
     Raises:
         ServiceModelError: with every problem of the definition and of the variables, and with what isn't run by this
             release and can't be left out.
     """
-    examined = examine(path, environ, configuration=configuration, built_in=built_in)
+    examined = examine(path, environ, configuration=configuration, built_in=built_in, directory=directory)
+    return runnable(examined)
+
+
+def runnable(examined: Examined) -> ServiceModel:
+    """The model of a definition, if it can be run.
+
+    Raises:
+        ServiceModelError: as for `load`.
+    """
     if examined.model is None:
         raise ServiceModelError([str(problem) for problem in examined.errors])
-    found = not_run(examined.model, examined.file)
+    found = unsupported(examined)
     if refused := [str(problem) for problem in found if not problem.warning]:
         raise ServiceModelError(refused)
     if found:
@@ -67,8 +89,19 @@ def load(
     return examined.model
 
 
+def unsupported(examined: Examined) -> list[Problem]:
+    """What of a definition isn't run here; errors are what keeps it from running at all."""
+    found = not_run(examined.model) if examined.model else []
+    return [examined.problem(each.code, each.keys, each.sentence, warning=each.warning) for each in found]
+
+
 def examine(
-    path: Path | None, environ: Mapping[str, str], *, configuration: Path | None = None, built_in: bool = False
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    configuration: Path | None = None,
+    built_in: bool = False,
+    directory: Path | None = None,
 ) -> Examined:
     """Read the service's model, and note all that is wrong with it or left out; nothing is raised.
 
@@ -77,35 +110,38 @@ def examine(
         environ: as for `load`.
         configuration: as for `load`.
         built_in: as for `load`.
+        directory: as for `load`.
     """
     try:
         source = None if built_in else _find(path)
-        if source and source.suffix.lower() == _CSDEF:
-            examined = _examine_pair(source, str(path or source.name), _configuration(source, configuration, environ))
+        if source and source.suffix.lower() == CSDEF:
+            chosen = _configuration(source, configuration, environ)
+            examined = _examine_pair(source, str(path or source.name), chosen, directory)
         else:
-            examined = _examine_native(source, str(path or (source and source.name) or "the built-in service"))
+            name = str(path or (source and source.name) or "the built-in service")
+            examined = _examine_native(source, name, directory)
     except _CantReadError as error:
-        return Examined(None, (error.problem,), (), error.problem.file)
+        return Examined(None, (error.problem,), (), error.problem.file, Problems(error.problem.file))
     if examined.model is None:
         return examined
     model, found = overlay(examined.model, environ)
     return replace(examined, model=None if found else model, errors=tuple(found))
 
 
-def _examine_native(source: Path | None, file: str) -> Examined:
+def _examine_native(source: Path | None, file: str, directory: Path | None) -> Examined:
     text = _read(source) if source else BUILT_IN
-    directory = source.parent if source else Path.cwd()
-    model, problems = read_native(text, file, source, directory)
+    beside = source.parent if source else Path.cwd()
+    model, problems = read_native(text, file, source, directory or beside)
     in_order = sorted(problems.errors, key=lambda problem: problem.line)
-    return Examined(model, tuple(in_order), tuple(problems.warnings), file)
+    return Examined(model, tuple(in_order), tuple(problems.warnings), file, problems)
 
 
-def _examine_pair(source: Path, file: str, configuration: Path) -> Examined:
+def _examine_pair(source: Path, file: str, configuration: Path, directory: Path | None) -> Examined:
     from rolehost.service_model.pair import Pair, read_pair  # noqa: PLC0415 - with it comes the XML library, which is big
 
     name = configuration.name if file == source.name else str(configuration)
-    read = read_pair(Pair(source, configuration, file, name))
-    return Examined(read.model, tuple(read.problems.errors), tuple(read.problems.warnings), file)
+    read = read_pair(Pair(source, configuration, file, name), directory=directory)
+    return Examined(read.model, tuple(read.problems.errors), tuple(read.problems.warnings), file, read.problems)
 
 
 class _CantReadError(Exception):
@@ -116,13 +152,13 @@ class _CantReadError(Exception):
 
 def _find(path: Path | None) -> Path | None:
     if path is not None:
-        if path.suffix.lower() == _CSCFG:
+        if path.suffix.lower() == CSCFG:
             raise _CantReadError("M01", "this is a configuration: name the definition (.csdef) as well", str(path))
         return path.absolute()
     default = Path.cwd() / DEFINITION_FILE
     if default.is_file():
         return default
-    return _only(Path.cwd(), _CSDEF, "choose one with --definition")
+    return _only(Path.cwd(), CSDEF, "choose one with --definition")
 
 
 def _configuration(source: Path, given: Path | None, environ: Mapping[str, str]) -> Path:
@@ -130,13 +166,13 @@ def _configuration(source: Path, given: Path | None, environ: Mapping[str, str])
         return given.absolute()
     if named := environ.get(CONFIGURATION_VARIABLE):
         return source.parent / named
-    default = source.with_name(f"ServiceConfiguration{_CSCFG}")
+    default = source.with_name(f"ServiceConfiguration{CSCFG}")
     if default.is_file():
         return default
     choose = f"name one with --configuration or {CONFIGURATION_VARIABLE}"
-    if found := _only(source.parent, _CSCFG, choose):
+    if found := _only(source.parent, CSCFG, choose):
         return found
-    raise _CantReadError("N00", f"there is no configuration (*{_CSCFG}) beside it: {choose}", str(source))
+    raise _CantReadError("N00", f"there is no configuration (*{CSCFG}) beside it: {choose}", str(source))
 
 
 def _only(directory: Path, suffix: str, choose: str) -> Path | None:

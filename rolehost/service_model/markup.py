@@ -17,6 +17,7 @@ LARGEST_FILE = 1024 * 1024
 _DEEPEST = 32
 # The library's time grows with the square of an element's attributes: 80,000 of them take it half a minute.
 _MOST_QUOTES = 2000
+_DOCUMENT_TYPE = "the file has a document type (DOCTYPE), which is never read: take it out"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -109,6 +110,8 @@ def parse(data: bytes) -> Element:
     except etree.XMLSyntaxError as error:
         sentence = re.sub(r"\s*,?\s*line \d+, column \d+.*", "", str(error.msg), flags=re.DOTALL)
         raise MarkupError(f"this is no XML: {sentence}", error.lineno or 0) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise MarkupError(_DOCUMENT_TYPE, 1)
     return _element(root, _places(text))
 
 
@@ -129,7 +132,7 @@ def _decode(data: bytes) -> str:
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
         raise MarkupError("this is no XML: the file holds a NUL character", line)
-    return text.replace("\r\n", "\n")
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _refuse_document_type(text: str) -> None:
@@ -139,12 +142,12 @@ def _refuse_document_type(text: str) -> None:
         if text[position].isspace():
             position += 1
         elif text.startswith("<?", position):
-            position = _after(text, "?>", position)
+            position = _after(text, "?>", position + len("<?"))
         elif text.startswith("<!--", position):
-            position = _after(text, "-->", position)
+            position = _after(text, "-->", position + len("<!--"))
         elif text.startswith("<!", position):
             line = text.count("\n", 0, position) + 1
-            raise MarkupError("the file has a document type (DOCTYPE), which is never read: take it out", line)
+            raise MarkupError(_DOCUMENT_TYPE, line)
         else:
             return
 

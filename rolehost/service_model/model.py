@@ -11,6 +11,12 @@ from typing import TypeVar
 
 _Value = TypeVar("_Value")
 
+TIMES = (
+    *("drain_seconds", "on_stop_seconds", "recycle_seconds", "heartbeat_seconds"),
+    *("start_seconds", "changing_seconds", "status_check_seconds"),
+)
+"""The service's times; each is a variable, too: `ROLEHOST_DRAIN_SECONDS`."""
+
 
 def frozen(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
     """A copy that can't be written to."""
@@ -24,6 +30,10 @@ class LocalStorage:
     name: str
     size_in_mb: int = 100
     clean_on_role_recycle: bool = True
+
+
+DIAGNOSTIC_STORE = LocalStorage(name="DiagnosticStore", size_in_mb=4096, clean_on_role_recycle=False)
+"""What every role has, whether its definition says so or not."""
 
 
 class RoleKind(StrEnum):
@@ -55,6 +65,15 @@ class TopologyChangeDiscovery(StrEnum):
     BLAST = "Blast"
 
 
+class RecycleBackoff(StrEnum):
+    """How the pauses of an instance that keeps failing grow."""
+
+    ROLEHOST = "rolehost"
+    SERVICE_FABRIC = "service_fabric"
+    KUDU = "kudu"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class PortRange:
     """Ports from `first` to `last`, both included."""
@@ -64,6 +83,10 @@ class PortRange:
 
     def __len__(self) -> int:
         return self.last - self.first + 1
+
+
+ANY_PORTS = PortRange(1, 65535)
+"""Stands in for a range that is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,19 +202,27 @@ class RoleModel:
         program: the command line of a guest program (the original's ProgramEntryPoint), below approot.
         execution_context: the rights of the role's process.
         settings: every configuration setting, the environment's on top.
-        masked: names of declared settings whose value comes from the environment, whatever the definition says.
+        masked: declared settings whose value comes from the environment, with the value that the definition has for
+            them, which is hidden.
+        undeclared: names of settings that only the environment has.
+        local_resources: `DiagnosticStore` is always among them.
         environment: variables declared for the role; its console applications see them too.
         instance_values: variables with the XPath of the role environment's document that has the value.
         endpoints: those for clients outside the service.
         startup_tasks: in the order of the definition.
+        contents: what is put below approot: the destination there, and the directory that it comes from, relative to
+            the service's directory unless it is absolute.
     """
 
     name: str
     entry_point: str
     instances: int = 1
     settings: Mapping[str, str] = field(default_factory=lambda: frozen({}))
-    masked: frozenset[str] = frozenset()
-    local_resources: Mapping[str, LocalStorage] = field(default_factory=lambda: frozen({}))
+    masked: Mapping[str, str] = field(default_factory=lambda: frozen({}))
+    undeclared: frozenset[str] = frozenset()
+    local_resources: Mapping[str, LocalStorage] = field(
+        default_factory=lambda: frozen({DIAGNOSTIC_STORE.name: DIAGNOSTIC_STORE})
+    )
     endpoints: Mapping[str, InputEndpoint] = field(default_factory=lambda: frozen({}))
     environment: Mapping[str, str] = field(default_factory=lambda: frozen({}))
     kind: RoleKind = RoleKind.WORKER
@@ -202,10 +233,16 @@ class RoleModel:
     internal_endpoints: Mapping[str, InternalEndpoint] = field(default_factory=lambda: frozen({}))
     instance_input_endpoints: Mapping[str, InstanceInputEndpoint] = field(default_factory=lambda: frozen({}))
     certificates: Mapping[str, Certificate] = field(default_factory=lambda: frozen({}))
+    contents: Mapping[str, Path] = field(default_factory=lambda: frozen({}))
 
     def instance_ids(self) -> tuple[str, ...]:
         """`<role>_IN_<n>`, the original's form."""
         return tuple(f"{self.name}_IN_{number}" for number in range(self.instances))
+
+    def declared_settings(self) -> Mapping[str, str]:
+        """The settings as the definition has them, without the environment's."""
+        seen = {name: value for name, value in self.settings.items() if name not in self.undeclared}
+        return frozen({**seen, **self.masked})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,13 +255,17 @@ class ServiceModel:
         on_stop_seconds: the same for a recycle that nobody outside waits for (the original's five minutes).
         recycle_seconds: the first pause of an instance that had been ready; the other pauses are in proportion.
         heartbeat_seconds: a role process that is silent for this long is hung.
+        start_seconds: how long an instance may take to get ready; an update walks on after it.
+        changing_seconds: how long the handlers of a change may take before the instance is recycled instead.
+        status_check_seconds: how often a role is asked whether it is busy.
+        recycle_backoff: how the pauses of an instance that keeps failing grow.
         upgrade_domain_count: over how many domains the instances are spread.
         os_family: the original's operating system, for people to read; nothing depends on it.
         os_version: the same.
         probes: what input endpoints name as their probe.
         source: the definition file, or None for the built-in service.
         configuration: the `.cscfg` that was read with it, if there is one.
-        directory: where the role's own modules are found.
+        directory: where the role's own modules, its approot and its certificates are found.
     """
 
     name: str
@@ -233,6 +274,10 @@ class ServiceModel:
     on_stop_seconds: float = 300.0
     recycle_seconds: float = 1.0
     heartbeat_seconds: float = 30.0
+    start_seconds: float = 1800.0
+    changing_seconds: float = 30.0
+    status_check_seconds: float = 15.0
+    recycle_backoff: RecycleBackoff = RecycleBackoff.ROLEHOST
     topology_change_discovery: TopologyChangeDiscovery = TopologyChangeDiscovery.UPGRADE_DOMAIN_WALK
     upgrade_domain_count: int = 5
     os_family: str = ""

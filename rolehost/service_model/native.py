@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rolehost.service_model.model import (
+    TIMES,
+    RecycleBackoff,
     RoleKind,
     RoleModel,
     ServiceModel,
@@ -15,22 +17,23 @@ from rolehost.service_model.model import (
     frozen,
 )
 from rolehost.service_model.native_parts import Parts
-from rolehost.service_model.problems import Keys, Problems
-from rolehost.service_model.rules import check_rules
+from rolehost.service_model.problems import Keys, Problems, TooManyProblemsError
+from rolehost.service_model.rules import MOST_INSTANCES, check_rules
 from rolehost.service_model.values import NAME, SETTING
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?")
 _MOST_ROLES = 25
-_MOST_INSTANCES = 1000
 _MOST_DOMAINS = 20
 
-_TIMES = ("drain_seconds", "on_stop_seconds", "recycle_seconds", "heartbeat_seconds")
-_FACTS = ("topology_change_discovery", "upgrade_domain_count", "os_family", "os_version", "probes")
-_SERVICE_KEYS = ("name", *_TIMES, *_FACTS)
+_FACTS = (
+    *("recycle_backoff", "topology_change_discovery", "upgrade_domain_count"),
+    *("os_family", "os_version", "probes"),
+)
+_SERVICE_KEYS = ("name", *TIMES, *_FACTS)
 _ROLE_KEYS = (
     *("kind", "entry_point", "program", "execution_context", "instances"),
     *("settings", "local_resources", "environment", "startup"),
-    *("endpoints", "internal_endpoints", "instance_input_endpoints", "certificates"),
+    *("endpoints", "internal_endpoints", "instance_input_endpoints", "certificates", "contents"),
 )
 
 
@@ -45,16 +48,19 @@ def read_native(text: str, file: str, source: Path | None, directory: Path) -> t
     """
     problems = Problems(file, text)
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        model = read_document(tomllib.loads(text), problems, source, directory)
+    except TooManyProblemsError:
+        return None, problems
+    except ValueError as error:  # also for a number of thousands of digits
         line = re.search(r"at line (\d+)", str(error))
         last = len(text.splitlines())  # "at end of document"
-        problems.add_at("N01", int(line[1]) if line else last, f"this is no TOML: {error}")
+        hint = ": the name of a definition in XML ends in .csdef" if text.lstrip().startswith("<") else ""
+        problems.add_at("N01", int(line[1]) if line else last, f"this is no TOML: {error}{hint}")
         return None, problems
     except RecursionError:
         problems.add_at("N01", 0, "this is nested too deeply")
         return None, problems
-    return read_document(document, problems, source, directory), problems
+    return model, problems
 
 
 def read_document(
@@ -93,8 +99,11 @@ class _Reader(Parts):
         return ServiceModel(name=name, roles=frozen(read), source=source, directory=directory, **facts)
 
     def _facts(self, service: dict[str, Any]) -> dict[str, Any]:
-        facts: dict[str, Any] = {key: self._seconds(("service", key), service[key]) for key in _TIMES if key in service}
+        facts: dict[str, Any] = {key: self._seconds(("service", key), service[key]) for key in TIMES if key in service}
         facts["probes"] = self._parts(("service", "probes"), service, self._probe)
+        if (how := service.get("recycle_backoff")) is not None:
+            chosen = self._choice(("service", "recycle_backoff"), how, [*RecycleBackoff], "recycle back-off")
+            facts["recycle_backoff"] = RecycleBackoff(chosen)
         if (how := service.get("topology_change_discovery")) is not None:
             chosen = self._choice(
                 ("service", "topology_change_discovery"), how, [*TopologyChangeDiscovery], "topology change discovery"
@@ -109,7 +118,7 @@ class _Reader(Parts):
 
     def _role(self, name: str, value: object) -> RoleModel:
         keys: Keys = ("roles", name)
-        self._name(keys, NAME, "letters, digits, . - and _, a letter first")
+        self._name(keys, NAME)
         table = self._table(keys, value)
         self._known(keys, table, _ROLE_KEYS)
         entry_point, program = self._what_runs(keys, table)
@@ -121,15 +130,16 @@ class _Reader(Parts):
             entry_point=entry_point,
             program=program,
             execution_context=self._context(keys, table),
-            instances=self._whole((*keys, "instances"), table.get("instances", 1), "M24", 1, _MOST_INSTANCES),
+            instances=self._whole((*keys, "instances"), table.get("instances", 1), "M24", 1, MOST_INSTANCES),
             settings=self._strings((*keys, "settings"), table, SETTING),
-            local_resources=self._parts((*keys, "local_resources"), table, self._storage),
+            local_resources=self._local_resources((*keys, "local_resources"), table),
             endpoints=self._parts((*keys, "endpoints"), table, self._endpoint),
             internal_endpoints=self._parts((*keys, "internal_endpoints"), table, self._internal_endpoint),
             instance_input_endpoints=self._parts(
                 (*keys, "instance_input_endpoints"), table, self._instance_input_endpoint
             ),
             certificates=self._parts((*keys, "certificates"), table, self._certificate),
+            contents=self._contents((*keys, "contents"), table),
             startup_tasks=self._tasks((*keys, "startup"), table),
             environment=environment,
             instance_values=instance_values,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rolehost.service_model.model import (
+    ANY_PORTS,
+    DIAGNOSTIC_STORE,
     Certificate,
     ExecutionContext,
     InputEndpoint,
@@ -19,27 +23,16 @@ from rolehost.service_model.model import (
     frozen,
 )
 from rolehost.service_model.problems import Keys, Problems
-from rolehost.service_model.values import VARIABLE, Values, check_value
+from rolehost.service_model.values import MOST_SECONDS, VARIABLE, Values, check_value, is_reserved
 
-_RESERVED_VARIABLES = frozenset(
-    {
-        "rdroleid",
-        "roledeploymentid",
-        "roleinstanceid",
-        "rolename",
-        "roleroot",
-        "temp",
-        "tmp",
-        "tmpdir",
-        "waruntimeendpoint",
-    }
-)
 _INPUT_PROTOCOLS = ("http", "https", "udp", "tcp")
 _INTERNAL_PROTOCOLS = ("http", "udp", "any", "tcp")
 _INSTANCE_INPUT_PROTOCOLS = ("udp", "tcp")
-_LAST_PORT = 65535
-_MOST_SECONDS = 2**31 - 1
+_LAST_PORT = ANY_PORTS.last
 _THUMBPRINT_DIGITS = 40
+
+# A drive, a root, or a step out of the directory.
+_OUTSIDE = re.compile(r"[A-Za-z]:|/|(?:.*/)?\.\.(?:/|$)")
 
 Variables = tuple[Mapping[str, str], Mapping[str, str]]
 
@@ -50,6 +43,27 @@ class Parts(Values):
     def __init__(self, problems: Problems) -> None:
         super().__init__(problems)
         self._ports: dict[int, Keys] = {}
+
+    def _local_resources(self, keys: Keys, role: dict[str, Any]) -> Mapping[str, LocalStorage]:
+        declared = self._parts(keys, role, self._storage)
+        for name in declared:
+            if name != DIAGNOSTIC_STORE.name and name.casefold() == DIAGNOSTIC_STORE.name.casefold():
+                told = f'every role has the local resource "{DIAGNOSTIC_STORE.name}", from which "{name}" differs'
+                self._problems.add("M08", (*keys, name), f"{told} in case only")
+        return frozen({**declared, DIAGNOSTIC_STORE.name: declared.get(DIAGNOSTIC_STORE.name, DIAGNOSTIC_STORE)})
+
+    def _contents(self, keys: Keys, role: dict[str, Any]) -> Mapping[str, Path]:
+        contents: dict[str, Path] = {}
+        for name, value in self._table(keys, role.get(keys[-1], {})).items():
+            place = (*keys, name)
+            destination, source = name.replace("\\", "/"), self._text(place, value, required=True).replace("\\", "/")
+            if not destination or _OUTSIDE.match(destination):
+                self._problems.add("M22", place, f'"{name}" is no directory below approot')
+            normal = str(PurePosixPath(destination))
+            if normal in contents:
+                self._problems.add("M08", place, f'the contents "{name}" have another source, too')
+            contents[normal] = Path(source)
+        return frozen(contents)
 
     def _storage(self, keys: Keys, table: dict[str, Any]) -> LocalStorage:
         self._known(keys, table, ("size_in_mb", "clean_on_role_recycle"))
@@ -105,7 +119,9 @@ class Parts(Values):
             name=keys[-1],
             protocol=self._protocol(keys, table, _INSTANCE_INPUT_PROTOCOLS),
             local_port=self._port((*keys, "local_port"), table.get("local_port", 1)),
-            public_ports=self._range((*keys, "public_ports"), table.get("public_ports", [1, _LAST_PORT])),
+            public_ports=self._range(
+                (*keys, "public_ports"), table.get("public_ports", [ANY_PORTS.first, ANY_PORTS.last])
+            ),
         )
 
     def _protocol(self, keys: Keys, table: dict[str, Any], protocols: tuple[str, ...]) -> str:
@@ -123,19 +139,21 @@ class Parts(Values):
     def _range(self, keys: Keys, value: object) -> PortRange:
         if not (isinstance(value, list) and len(value) == len(("first", "last"))):
             self._problems.add("M10", keys, f"{self._problems.word(keys)} is a range of ports: [first, last]")
-            return PortRange(1, _LAST_PORT)
+            return ANY_PORTS
+        before = len(self._problems.found)
         first, last = (self._port((*keys, str(index)), port) for index, port in enumerate(value))
         if first > last:
             self._problems.add("M29", keys, f"the range of ports ends ({last}) before it begins ({first})")
-            return PortRange(1, _LAST_PORT)
-        return PortRange(first, last)
+        return PortRange(first, last) if len(self._problems.found) == before else ANY_PORTS
 
     def _certificate(self, keys: Keys, table: dict[str, Any]) -> Certificate:
         self._known(keys, table, ("thumbprint", "store_location", "store_name", "permission_level"))
         thumbprint = self._text((*keys, "thumbprint"), table.get("thumbprint"))
         if "thumbprint" in table and not _is_thumbprint(thumbprint):
             told = f"a thumbprint is {_THUMBPRINT_DIGITS} hexadecimal digits in upper case, without spaces"
-            self._problems.add("M25", (*keys, "thumbprint"), f'{told}; that of "{keys[-1]}" is not')
+            self._problems.add(
+                "M25", (*keys, "thumbprint"), f'{told}; that of "{keys[-1]}" is not{_why_no_thumbprint(thumbprint)}'
+            )
         location = table.get("store_location", "LocalMachine")
         level = table.get("permission_level", "limitedOrElevated")
         return Certificate(
@@ -161,7 +179,7 @@ class Parts(Values):
         elif protocol == "tcp" and "path" in table:
             self._problems.add("M14", (*keys, "path"), f'the tcp probe "{keys[-1]}" can\'t have a path')
         times = {
-            key: self._whole((*keys, key), table.get(key, default), "M14", least, _MOST_SECONDS)
+            key: self._whole((*keys, key), table.get(key, default), "M14", least, MOST_SECONDS)
             for key, default, least in (("interval_seconds", 15, 5), ("timeout_seconds", 31, 11))
         }
         port = self._port((*keys, "port"), table["port"]) if "port" in table else None
@@ -200,18 +218,24 @@ class Parts(Values):
         values = self._texts(keys, plain, VARIABLE)
         paths = {name: self._instance_value((*keys, name), value) for name, value in nested.items()}
         for name in table:
-            if name.casefold() in _RESERVED_VARIABLES or name.casefold().startswith("rolehost_"):
+            if is_reserved(name):
                 self._problems.add("N03", (*keys, name), f'the host sets the variable "{name}" itself')
         return frozen(values), frozen(paths)
 
     def _instance_value(self, keys: Keys, table: dict[str, Any]) -> str:
-        self._name(keys, VARIABLE, "letters, digits and _")
+        self._name(keys, VARIABLE)
         path = table.get("xpath")
         if set(table) != {"xpath"} or not isinstance(path, str):
             self._problems.add("M17", keys, f'the variable "{keys[-1]}" has either a value or an XPath')
             return ""
         check_value(self._problems, keys, path)
         return path
+
+
+def _why_no_thumbprint(text: str) -> str:
+    """What a person doesn't see: the original's certificate window puts such a character before what is copied."""
+    hidden = next((letter for letter in text if not letter.isprintable()), "")
+    return f": it holds an invisible character (U+{ord(hidden):04X})" if hidden else ""
 
 
 def _is_thumbprint(text: str) -> bool:

@@ -11,6 +11,7 @@ A `<ProgramEntryPoint>` needs no mapping: its program is started as it is.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,12 +23,14 @@ from rolehost.service_model.definition import DefinedRole, Definition, read_defi
 from rolehost.service_model.markup import LARGEST_FILE, Element, MarkupError, parse
 from rolehost.service_model.model import ServiceModel
 from rolehost.service_model.native import read_document
-from rolehost.service_model.placed import PlacedProblems, Source, TooManyProblemsError, number
-from rolehost.service_model.problems import suggest
+from rolehost.service_model.placed import PlacedProblems, Source, number
+from rolehost.service_model.problems import Problems, TooManyProblemsError, suggest
 from rolehost.service_model.schema import CONFIGURATION, DEFINITION, warn_of_ignored
 
 MAPPING_FILE = "entry_points.toml"
 _PLUG_INS = "Microsoft.WindowsAzure.Plugins."
+# As "?IsSimulationEnvironment?", in what was packed for the emulator.
+_OF_THE_TOOLS = re.compile(r"\?\w+\?")
 # Stands in for one whose absence is noted.
 _NO_THUMBPRINT = "0" * 40
 
@@ -57,12 +60,13 @@ class Read:
     problems: PlacedProblems
 
 
-def read_pair(pair: Pair, entry_points: Mapping[str, str] | None = None) -> Read:
+def read_pair(pair: Pair, entry_points: Mapping[str, str] | None = None, *, directory: Path | None = None) -> Read:
     """The service that a pair of files defines, and all that is wrong with them.
 
     Args:
         pair: the files.
         entry_points: `module:Class` by role, over those of the files.
+        directory: where the roles' modules are; None: beside the definition.
     """
     problems = PlacedProblems(pair.definition_name)
     document: dict[str, Any] = {}
@@ -83,7 +87,8 @@ def read_pair(pair: Pair, entry_points: Mapping[str, str] | None = None) -> Read
                 _Joined(definition, configuration, problems, pair).document() if configuration else _alone(definition)
             )
             _map_entry_points(document, pair, problems, entry_points or {})
-            model = read_document(document, problems, pair.definition, pair.definition.parent, mapped=False)
+            where = directory or pair.definition.parent
+            model = read_document(document, problems, pair.definition, where, mapped=False)
     except TooManyProblemsError:
         model = None
     order = (pair.definition_name, pair.configuration_name)
@@ -181,6 +186,10 @@ class _Joined:
                 told = f'the setting "{name}" of the role "{role}" has no value in the configuration'
                 self._csdef.note("M06", element, told, "name")
         for name, element in configured.settings.items():
+            if _OF_THE_TOOLS.fullmatch(name):
+                told = f'the setting "{name}" is ignored: the tools of the original wrote it for themselves'
+                self._cscfg.note("N08", element, told, "name", warning=True)
+                continue
             self._problems.put(("roles", role, "settings", name), self._cscfg.file, element)
             settings[name] = element.attributes.get("value", "")
             if name not in defined.settings and not _of_plug_in(name, defined):
@@ -238,11 +247,13 @@ def _map_entry_points(document: dict[str, Any], pair: Pair, problems: PlacedProb
     roles = document["roles"]
     path = pair.definition.with_name(MAPPING_FILE)
     name = str(Path(pair.definition_name).with_name(MAPPING_FILE))
-    for role, entry_point in {**_mapped(path, name, problems), **given}.items():
+    mapped = _mapped(path, name, problems)
+    for role, entry_point in {**mapped.entry_points, **given}.items():
+        line = mapped.lines.line_of(("entry_points", role))
         if role not in roles:
-            problems.note("M07", name, 0, f'the definition has no role "{role}"{suggest(role, roles)}')
+            problems.note("M07", name, line, f'the definition has no role "{role}"{suggest(role, roles)}')
             continue
-        problems.places["roles", role, "entry_point"] = (name, 0)
+        problems.places["roles", role, "entry_point"] = (name, line)
         roles[role]["entry_point"] = entry_point
         roles[role].pop("program", None)
     for role, table in roles.items():
@@ -251,16 +262,26 @@ def _map_entry_points(document: dict[str, Any], pair: Pair, problems: PlacedProb
             problems.add("N09", ("roles", role), f'{told}, in [entry_points], {role} = "module:Class"', warning=True)
 
 
-def _mapped(path: Path, name: str, problems: PlacedProblems) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """What the mapping file says, and where."""
+
+    entry_points: dict[str, Any]
+    lines: Problems
+
+
+def _mapped(path: Path, name: str, problems: PlacedProblems) -> _Mapped:
+    text = ""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = _content(path).decode("utf-8-sig")
+        document = tomllib.loads(text)
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+        return _Mapped({}, Problems(name))
+    except (OSError, ValueError, RecursionError, MarkupError) as error:
         problems.note("N01", name, 0, f"this is no TOML: {error}")
-        return {}
+        return _Mapped({}, Problems(name))
     table = document.get("entry_points")
     if not isinstance(table, dict) or set(document) != {"entry_points"}:
         problems.note("N01", name, 0, 'the file has one table, [entry_points], with a line Role = "module:Class" each')
-        return {}
-    return table
+        return _Mapped({}, Problems(name))
+    return _Mapped(table, Problems(name, text))

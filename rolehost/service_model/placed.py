@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rolehost.service_model.markup import Element
-from rolehost.service_model.problems import Keys, Problem, Problems
+from rolehost.service_model.problems import Keys, Problems
 
-_MOST_PROBLEMS = 500
 # What a value is called in the XML files, where it isn't just the native name with capitals.
 _WORDS = {
     "instances": "the count of <Instances>",
@@ -19,10 +18,6 @@ _WORDS = {
     "interval_seconds": "intervalInSeconds",
     "timeout_seconds": "timeoutInSeconds",
 }
-
-
-class TooManyProblemsError(Exception):
-    """Nobody reads on, so nobody looks on."""
 
 
 @dataclass(slots=True)
@@ -39,16 +34,6 @@ class PlacedProblems(Problems):
         """Note where the value at `keys` stands."""
         self.places[keys] = (file, element.line_of(attribute))
 
-    def note(self, code: str, file: str, line: int, sentence: str, *, warning: bool = False) -> None:
-        """Note a problem with a line of one of the files."""
-        self.found.append(Problem(code, sentence, file, line, warning))
-        self._limit(file)
-
-    def add(self, code: str, keys: Keys, sentence: str, *, warning: bool = False) -> None:
-        """Note a problem with the value at `keys`."""
-        file, line = self.place_of(keys)
-        self.note(code, file, line, sentence, warning=warning)
-
     def word(self, keys: Keys) -> str:
         """What the value at `keys` is called in the file."""
         last = keys[-1]
@@ -62,12 +47,6 @@ class PlacedProblems(Problems):
             if place := self.places.get(keys[:length]):
                 return place
         return self.file, 0
-
-    def _limit(self, file: str) -> None:
-        if len(self.found) >= _MOST_PROBLEMS:
-            told = f"there are more than {_MOST_PROBLEMS} problems: the rest isn't told"
-            self.found.append(Problem("N07", told, file))
-            raise TooManyProblemsError
 
 
 @dataclass(slots=True)

@@ -10,7 +10,12 @@ Keys = tuple[str, ...]
 
 _HEADER = re.compile(r"^\s*\[(?P<list>\[)?(?P<keys>[^\[\]]+)\]\]?\s*(#.*)?$")
 _ENTRY = re.compile(r"^\s*(?P<keys>(?:[A-Za-z0-9_.\- ]|\"[^\"]*\"|'[^']*')+?)\s*=")
+_MOST_PROBLEMS = 500
 _MOST_CANDIDATES = 200
+_LONGEST_LINE = 2000
+_LONGEST_SENTENCE = 500
+# Strings in a line and comments are passed over.
+_STRING = re.compile(r"(?P<quotes>\"{3}|'{3})|\"(?:\\.|[^\"\\])*\"|'[^']*'|#.*")
 _KEY = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
 
 
@@ -37,9 +42,13 @@ class Problem:
         return f"{place}: {'warning: ' if self.warning else ''}{self.code}: {self.sentence}"
 
 
+class TooManyProblemsError(Exception):
+    """Nobody reads on, so nobody looks on."""
+
+
 @dataclass(slots=True)
 class Problems:
-    """Every problem of one file, in the order found."""
+    """Every problem of one file, in the order found; beyond some hundred there is a TooManyProblemsError."""
 
     file: str
     text: str = ""
@@ -59,11 +68,22 @@ class Problems:
     def add(self, code: str, keys: Keys, sentence: str, *, warning: bool = False) -> None:
         """Note a problem with the value at `keys`."""
         file, line = self.place_of(keys)
-        self.found.append(Problem(code, sentence, file, line, warning))
+        self.note(code, file, line, sentence, warning=warning)
 
     def add_at(self, code: str, line: int, sentence: str) -> None:
         """Note a problem at a line."""
-        self.found.append(Problem(code, sentence, self.file, line))
+        self.note(code, self.file, line, sentence)
+
+    def note(self, code: str, file: str, line: int, sentence: str, *, warning: bool = False) -> None:
+        """Note a problem with a line of a file; it is told in one line, however the file is written."""
+        sentence = " ".join(sentence.split())
+        if len(sentence) > _LONGEST_SENTENCE:
+            sentence = f"{sentence[:_LONGEST_SENTENCE]}..."
+        self.found.append(Problem(code, sentence, file, line, warning))
+        if len(self.found) >= _MOST_PROBLEMS:
+            told = f"there are more than {_MOST_PROBLEMS} problems: the rest isn't told"
+            self.found.append(Problem("N07", told, file))
+            raise TooManyProblemsError
 
     def word(self, keys: Keys) -> str:
         """What the value at `keys` is called in the file."""
@@ -101,7 +121,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def _locate(text: str) -> Iterator[tuple[Keys, int]]:
     table: Keys = ()
     counts: dict[Keys, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    inside = ""
+    for number, line in enumerate((each[:_LONGEST_LINE] for each in text.split("\n")), start=1):
+        before, inside = inside, _open_string(line, inside)
+        if before:
+            continue
         if header := _HEADER.match(line):
             table = _split(header["keys"])
             if header["list"]:
@@ -110,6 +134,26 @@ def _locate(text: str) -> Iterator[tuple[Keys, int]]:
             yield table, number
         elif entry := _ENTRY.match(line):
             yield table + _split(entry["keys"]), number
+
+
+def _open_string(line: str, quotes: str) -> str:
+    """The quotes of the string of several lines that is open at the line's end; empty: none is.
+
+    Args:
+        line: of a TOML document.
+        quotes: the same, for its beginning.
+    """
+    position = 0
+    while True:
+        if quotes:
+            end = line.find(quotes, position)
+            if end < 0:
+                return quotes
+            quotes, position = "", end + len(quotes)
+        piece = _STRING.search(line, position)
+        if piece is None:
+            return ""
+        quotes, position = piece["quotes"] or "", piece.end()
 
 
 def _numbered(table: Keys, counts: dict[Keys, int]) -> Keys:

@@ -41,11 +41,11 @@ _PLUG_IN = "there are no plug-ins here; their settings are ordinary settings of 
 
 _ROLE = _known(
     "name",
-    "ConfigurationSettings LocalResources LocalStorage Endpoints InputEndpoints Certificates Runtime Startup Imports",
+    "ConfigurationSettings LocalResources LocalStorage Endpoints InputEndpoints Certificates Runtime Startup Imports "
+    "Contents",
     vmsize=_MACHINE,
     enableNativeCodeExecution="every program may be started",
     Sites="there is no IIS: the role's own process serves its endpoints",
-    Contents=_IMAGE,
 )
 _DEFINITION: dict[str, _Known] = {
     "ServiceDefinition": _known(
@@ -75,6 +75,9 @@ _DEFINITION: dict[str, _Known] = {
     "AllocatePublicPortFrom": _known(children="FixedPortRange"),
     "Certificates": _known(children="Certificate"),
     "Certificate": _known("name storeLocation storeName permissionLevel"),
+    "Contents": _known(children="Content"),
+    "Content": _known("destination", "SourceDirectory"),
+    "SourceDirectory": _known("path"),
     "Imports": _known(children="Import"),
     "Import": _known("moduleName"),
     "Runtime": _known("executionContext", "Environment EntryPoint"),
@@ -151,5 +154,9 @@ def _walk(element: Element, schema: Mapping[str, _Known], namespace: str, warn: 
         if child.namespace == namespace and child.name in known.children:
             _walk(child, schema, namespace, warn)
         elif child.name not in known.ignored:
-            hint = suggest(child.name, known.children)
-            warn("M28", child.line, f"unknown element <{child.name}> in <{element.name}>: it is ignored{hint}")
+            told = f"unknown element <{child.name}> in <{element.name}>: it is ignored"
+            if child.namespace == namespace:
+                hint = suggest(child.name, known.children)
+            else:
+                hint = f"; its namespace is {child.namespace or 'none'}"
+            warn("M28", child.line, f"{told}{hint}")

@@ -62,7 +62,7 @@ def _has_tables(keys: tuple[str, ...], key: str, value: Any) -> bool:
 
 
 def _holds_values(key: str) -> bool:
-    return key in {"settings", "environment"}
+    return key in {"settings", "environment", "contents"}
 
 
 def _value(value: Any) -> str:
@@ -72,7 +72,7 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(_value(part) for part in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int) else _quoted(str(value))
+    return repr(value) if type(value) in {int, float} else _quoted(str(value))
 
 
 def _quoted(text: str) -> str:

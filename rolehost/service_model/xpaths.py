@@ -15,7 +15,9 @@ _NAMED = {
     "LocalResources/LocalResource": ("path", "sizeInMB"),
     "Endpoints/Endpoint": ("protocol", "address", "port"),
 }
-_FORM = re.compile(r"(?P<element>/[A-Za-z/]+)(?:\[@name=(?P<quote>['\"])(?P<name>[^'\"]+)(?P=quote)\])?/@(?P<fact>\w+)")
+_FORM = re.compile(
+    r"(?P<element>/[A-Za-z/]+)(?:\[\s*@name\s*=\s*(?P<quote>['\"])(?P<name>[^'\"]+)(?P=quote)\s*\])?/@(?P<fact>\w+)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,3 +27,8 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
     """Add a subscriber; the answer is a function that takes it away again."""
     _subscribers.append(subscriber)
     return lambda: _subscribers.remove(subscriber)
+
+
+def on_terminal() -> bool:
+    """Whether log lines are for a person who looks at a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ

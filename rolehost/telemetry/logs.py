@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,32 +11,70 @@ from typing import Any
 
 import structlog
 
-from rolehost.telemetry import subscribe
+from rolehost.telemetry import on_terminal, subscribe
 
 # What people look at first. Everything else that happens in a job's ordinary life is for `--verbose`.
 _WARNINGS = frozenset(
     {
+        "assignment.masked",
+        "assignment.refused",
         "attempt.crashed",
         "attempt.failed",
+        "certificate.missing",
+        "certificate.unreadable",
         "child.runs_as_root",
         "child.strays_left",
         "definition.not_run",
+        "definition.refused",
+        "directory.dropped",
+        "directory.failed",
+        "directory.number_lost",
+        "directory.restarted",
+        "directory.store_unavailable",
+        "endpoint.no_port",
+        "environment.change_cancelled",
+        "environment.change_unreadable",
         "http.failed",
         "http.server_warning",
         "instance.host_lost",
         "instance.killed",
+        "instance.number_lost",
         "instance.recycled",
+        "instance.start_slow",
         "job.poisoned",
+        "job.woken",
         "lease.lost",
+        "log.not_kept",
         "message.malformed",
+        "message.orphaned",
+        "recovery.failed",
+        "resource.over_at_start",
+        "resources.not_shared",
         "role.crashed",
         "role.hung",
         "role.killed",
         "role.start_refused",
         "scratch.kept",
         "store.unavailable",
+        "task.killed",
+        "update.late",
     }
 )
+
+
+def prettied(lines: bytes) -> bytes:
+    """Whole lines of another process of ours, for a terminal; what is no log line stays as it is."""
+    return b"".join(_prettied(line) for line in lines.splitlines(keepends=True))
+
+
+def _prettied(line: bytes) -> bytes:
+    if not (line.startswith(b"{") and b'"event":' in line):
+        return line
+    try:
+        facts = json.loads(line)
+        return f"{structlog.dev.ConsoleRenderer()(None, '', facts)}\n".encode()
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def configure_logging(*, verbose: bool = False, **context: str) -> Callable[[], None]:
@@ -49,7 +87,7 @@ def configure_logging(*, verbose: bool = False, **context: str) -> Callable[[], 
     Returns:
         A function that ends it.
     """
-    terminal = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    terminal = on_terminal()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(sort_keys=False, default=str)
     )
@@ -66,7 +104,7 @@ def configure_logging(*, verbose: bool = False, **context: str) -> Callable[[], 
     log = structlog.get_logger().bind(**context)
 
     def write(event: str, facts: dict[str, Any]) -> None:
-        with suppress(OSError):  # whoever read our stderr is gone: no reason to stop working
+        with suppress(OSError, ValueError):  # whoever read our stderr is gone, or closed it: no reason to stop working
             if event in _WARNINGS:
                 log.warning(event, **facts)
             elif event.endswith((".renewed", ".polled", ".trace")):

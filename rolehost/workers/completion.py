@@ -27,7 +27,7 @@ from rolehost.jobs.job import Attempt, End, Job, JobState, Result
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.telemetry import emit
 from rolehost.workers.claiming import settle_terminal, settled
-from rolehost.workers.lease import LeaseEnd
+from rolehost.workers.lease import LeaseEnd, tell_end
 from rolehost.workers.outcome import Outcome, plain_suffix
 from rolehost.workers.output import ended, keep_log
 from rolehost.workers.reasons import DRAINED, budget_spent
@@ -240,7 +240,7 @@ def _adopt(lease: LeaseKeeper, job: Job | None, attempt: Attempt, wanted: JobSta
     """The row is not ours any more: because our write was applied, or because somebody was faster?"""
     found = next((one for one in job.attempts if one.number == attempt.number), None) if job else None
     if job is None or found is None or found.end is not attempt.end:
-        emit("lease.lost", job=lease.claim.spec.id, attempt=attempt.number, how="late")
+        tell_end(lease.claim, "late", cancelled=job is not None and job.state is JobState.CANCELLED)
         return False
     if attempt.end is End.OK and (job.result is None or lease.claim.token not in job.result.blob):
         return False

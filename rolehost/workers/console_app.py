@@ -19,6 +19,7 @@ from typing import Any
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.processes import Child, ChildIdentity, Exit, WarmStarts
+from rolehost.workers.halt import Halt
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 GRACE_MOVES = 0.2
@@ -120,6 +121,7 @@ async def run_console_app(
     grace: Callable[[], float],
     output: int,
     warm: WarmStarts | None = None,
+    halt: Halt | None = None,
 ) -> Run:
     """Run a program to its end, or to ours.
 
@@ -133,6 +135,7 @@ async def run_console_app(
         grace: tells the seconds from TERM to KILL; asked again meanwhile, for they may become fewer.
         output: bytes kept of each stream.
         warm: starts it without an interpreter's start, where it can.
+        halt: kills it when the job has to stop at once.
 
     Raises:
         ProgramNotFoundError: there is no such program.
@@ -142,8 +145,9 @@ async def run_console_app(
     child = await spawn(argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=output)
     timed_out = False
     try:
-        async with asyncio.timeout(timeout):
-            ended = await child.wait()
+        with (halt or Halt()).ends(child.kill):
+            async with asyncio.timeout(timeout):
+                ended = await child.wait()
     except TimeoutError:
         timed_out = True
         ended = await _stop(child, grace)

@@ -114,11 +114,13 @@ class ConsoleAppWorker(QueueWorker):
                 grace=self.grace,
                 output=settings.output,
                 warm=self._warm,
+                halt=scratch.halt,
             )
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
         made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
-        return self._judge(run, made, _Shown(scratch, job.source.name))
+        judged = self._judge(run, made, _Shown(scratch, job.source.name))
+        return scratch.halt.judged(judged, self.app.name)
 
     def _asked(self, job: JobSpec) -> tuple[Sequence[str], str, str]:
         """What subclasses say of a job, in one call off the infrastructure loop."""

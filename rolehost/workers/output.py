@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolehost import clock
-from rolehost.errors import StoreError
+from rolehost.errors import StoreError, StoreUnavailableError
 from rolehost.jobs.job import Attempt
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rolehost.workers.outcome import Outcome
 
 IN_ROW = 4096
+KEEP_SECONDS = 5.0
+"""What a log may delay a commit by: it is written before the row that names it."""
 _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127) if chr(code) not in "\n\r\t"}
 
 
@@ -24,10 +27,20 @@ async def keep_log(desk: Desk, claim: Claim, outcome: Outcome) -> str:
     if len(outcome.stdout) <= IN_ROW and len(outcome.stderr) <= IN_ROW:
         return ""
     name = f"logs/{claim.spec.id}/{claim.attempt.number}-{claim.token}.txt"
-    with suppress(StoreError):  # a log that can't be kept is no reason to lose the attempt
-        await desk.stores.blobs.put(name, archive(outcome.stdout, outcome.stderr).encode(errors="replace"))
-        return name
+    content = archive(outcome.stdout, outcome.stderr).encode(errors="replace")
+    with suppress(StoreError, TimeoutError):  # a log that can't be kept is no reason to lose the attempt, or to wait
+        async with asyncio.timeout(KEEP_SECONDS):
+            return await _put(desk, name, content)
     return ""
+
+
+async def _put(desk: Desk, name: str, content: bytes) -> str:
+    """The name is ours alone: when no answer comes, what is there was put by us."""
+    try:
+        await desk.stores.blobs.put(name, content)
+    except StoreUnavailableError:
+        await desk.stores.blobs.facts(name)
+    return name
 
 
 def ended(claim: Claim, outcome: Outcome, log: str) -> Attempt:

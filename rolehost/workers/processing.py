@@ -16,10 +16,12 @@ from rolehost.jobs.job import End, JobSpec
 from rolehost.telemetry import emit
 from rolehost.workers.claiming import begin
 from rolehost.workers.completion import complete
-from rolehost.workers.lease import LeaseKeeper
+from rolehost.workers.halt import Halt
+from rolehost.workers.lease import LeaseEnd, LeaseKeeper
 from rolehost.workers.outcome import Outcome, fault_of
 from rolehost.workers.reasons import DRAINED, shortened
 from rolehost.workers.scratch import Scratch, hand_over, make, scratch
+from rolehost.workers.scratch_limit import ScratchLimit
 
 if TYPE_CHECKING:
     from rolehost.processes import ChildIdentity
@@ -40,6 +42,7 @@ async def process_message(
     *,
     root: Path,
     identity: ChildIdentity | None = None,
+    limit: ScratchLimit | None = None,
     ran: Callable[[], None] = lambda: None,
 ) -> None:
     """Do what a message asks for.
@@ -50,6 +53,7 @@ async def process_message(
         attempt: runs the job in its scratch directory.
         root: where scratch directories are made.
         identity: who console applications run as.
+        limit: how much the scratch directories may take; None: as much as there is.
         ran: called when the run is over and the slot is free: uploading needs none.
     """
     try:
@@ -60,33 +64,47 @@ async def process_message(
     if claim is None:
         return
     async with scratch(root, claim) as place, LeaseKeeper(desk, claim, message) as lease:
-        outcome = await _run(desk, lease, _download_and_run(desk, claim.spec, attempt, place, identity))
+        full = (limit or ScratchLimit(None)).exceeded(place.folder)
+        outcome = await _run(
+            desk, lease, place.halt, full, _download_and_run(desk, claim.spec, attempt, place, identity)
+        )
         ran()
         await complete(desk, lease, outcome)
 
 
-async def _run(desk: Desk, lease: LeaseKeeper, running: Coroutine[None, None, Outcome]) -> Outcome:
-    """Download and run, as long as the lease holds and nobody drains."""
+async def _run(
+    desk: Desk,
+    lease: LeaseKeeper,
+    halt: Halt,
+    exceeded: Coroutine[None, None, str],
+    running: Coroutine[None, None, Outcome],
+) -> Outcome:
+    """Download and run, as long as the lease holds, nobody drains, and the scratch directory is within its limit."""
     work = asyncio.create_task(running)
     over = asyncio.create_task(lease.over())
     drained = asyncio.create_task(desk.interrupt.wait())
+    full = asyncio.create_task(exceeded)
     try:
-        await asyncio.wait({work, over, drained}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, over, drained, full}, return_when=asyncio.FIRST_COMPLETED)
+        if full.done() and not work.done() and halt.now(full.result()):
+            await asyncio.wait({work, over, drained}, return_when=asyncio.FIRST_COMPLETED)
         if work.done() and work.cancelled():
             return Outcome(end=End.APP_ERROR, detail="it cancelled itself")
         if work.done():
             outcome = work.result()
             drained_by_signal = await _ended_by_the_drain(desk, outcome)
             return replace(outcome, end=End.DRAINED, detail=DRAINED) if drained_by_signal else outcome
+        if over.done() and over.result() is LeaseEnd.LOST:
+            halt.now("its lease was lost")  # nothing of it counts any more: it gets no grace
         work.cancel()
         interrupted = await _interrupted(work)
         if over.done():
             return Outcome(end=End.LEASE_LOST, detail=f"the lease was {over.result().value}")
-        return interrupted
+        return halt.judged(interrupted, "the job")
     finally:
-        for task in (work, over, drained):
+        for task in (work, over, drained, full):
             task.cancel()
-        await asyncio.gather(work, over, drained, return_exceptions=True)
+        await asyncio.gather(work, over, drained, full, return_exceptions=True)
 
 
 async def _interrupted(work: asyncio.Task[Outcome]) -> Outcome:

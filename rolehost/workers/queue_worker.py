@@ -31,6 +31,7 @@ from rolehost.workers.polling import IdleDelay
 from rolehost.workers.processing import is_disk_full, process_message
 from rolehost.workers.reasons import shortened
 from rolehost.workers.scratch import Scratch, scratch_root
+from rolehost.workers.scratch_limit import ScratchLimit
 from rolehost.workers.settings import WorkerSettings
 from rolehost.workers.slots import Slots
 
@@ -161,6 +162,7 @@ class _Loop:
         self._worker = worker
         self._desk = desk
         self._root = root
+        self._limit = ScratchLimit.of(worker.role_environment)
         self._slots = Slots(desk.settings.slots, lease=desk.settings.lease)
         self._idle = IdleDelay()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -217,7 +219,13 @@ class _Loop:
         worker = self._worker
         try:
             await process_message(
-                self._desk, message, worker.attempt, root=self._root, identity=worker.identity, ran=ran
+                self._desk,
+                message,
+                worker.attempt,
+                root=self._root,
+                identity=worker.identity,
+                limit=self._limit,
+                ran=ran,
             )
         except StoreError as error:
             emit("store.unavailable", what="attempt", message=message.id, why=str(error))

@@ -8,13 +8,14 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.jobs.sniffing import EXTENSIONS
 from rolehost.telemetry import emit
+from rolehost.workers.halt import Halt
 
 if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment
@@ -32,10 +33,12 @@ class Scratch:
     Args:
         folder: absolute; all that is in it goes away with the attempt.
         source: where the asset was downloaded to.
+        halt: stops the job at once, where the folder takes more than the local resource has.
     """
 
     folder: Path
     source: Path
+    halt: Halt = field(default_factory=Halt, compare=False, repr=False)
 
 
 def scratch_root(role_environment: RoleEnvironment) -> Path:

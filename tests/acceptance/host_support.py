@@ -11,12 +11,19 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from rolehost.environment import Role
+from rolehost.host.addresses import run_topology
+from rolehost.host.assignment import Assignment, Topology
+from rolehost.service_model import ServiceModel, load
 
 _Value = TypeVar("_Value")
 
@@ -96,17 +103,65 @@ def signal_again_and_again(process: subprocess.Popen[bytes], number: int = signa
     until(ended, "the end", seconds=8)
 
 
+class FabricEnd:
+    """The fabric's end of a link to one bootstrapper: gives orders, keeps what it hears."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.facts: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.outputs: list[dict[str, Any]] = []
+        self._end = end
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._end.sendall(json.dumps(message).encode() + b"\n")
+
+    def assign(self, assignment: Assignment) -> None:
+        self.send({"assign": assignment.to_json()})
+
+    def stop(self, seconds: float | None) -> None:
+        """What `rolehost stop` asks for."""
+        self.send({"stop": {"seconds": seconds}})
+
+    def until(self, **facts: object) -> dict[str, Any]:
+        """Until the newest facts hold these."""
+        wanted = facts.items()
+        return until(lambda: self.facts if wanted <= self.facts.items() else {}, f"{facts} in {self.facts}")
+
+    def statuses(self) -> list[str]:
+        """The platform's words so far, each once in a row."""
+        words = [facts["status"] for facts in self.history]
+        return [word for index, word in enumerate(words) if index == 0 or words[index - 1] != word]
+
+    def hang_up(self) -> None:
+        self._end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._end.close()
+
+    def _listen(self) -> None:
+        with self._end.makefile("rb") as lines:
+            for line in lines:
+                ((kind, value),) = json.loads(line).items()
+                if kind == "status":
+                    self.history.append(value)
+                    self.facts = value
+                else:
+                    {"event": self.events, "output": self.outputs}[kind].append(value)
+
+
 class TinyService:
     """A service of the test's own roles. Ends all that it started."""
 
-    def __init__(self, directory: Path, roles: str, definition: str = "", **times: float) -> None:
+    def __init__(self, directory: Path, roles: str, definition: str = "", **times: float | str) -> None:
         self.directory = directory
         self.data = directory / "data"
         self.trace = directory / "trace"
         self.trace.touch()
         (directory / "roles.py").write_text(PRELUDE + textwrap.dedent(roles))
         values = {"drain_seconds": 5, "on_stop_seconds": 5, "recycle_seconds": 0.02, **times}
-        lines = ["[service]", 'name = "tiny"', *(f"{key} = {value}" for key, value in values.items())]
+        lines = ["[service]", 'name = "tiny"', *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
         lines.append(definition or '[roles.Worker]\nentry_point = "roles:Worker"')
         (directory / "service.toml").write_text("\n".join(lines))
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -117,22 +172,74 @@ class TinyService:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.probe_port = 0
+        self.stdout_to: int | None = None
+        self.fabrics: list[FabricEnd] = []
+        self._topology: Topology | None = None
+
+    @property
+    def fabric(self) -> FabricEnd:
+        """The link to the bootstrapper that was started last."""
+        return self.fabrics[-1]
 
     def start_instance(self, instance: str = "Worker_IN_0") -> subprocess.Popen[bytes]:
-        """One bootstrapper, by itself."""
+        """One bootstrapper, and a link to it as the fabric has."""
         self.probe_port = free_port()
-        argv = ["-P", "-m", "rolehost.host.bootstrapper", "--instance", instance, "--data", str(self.data)]
-        argv += ["--definition", str(self.directory / "service.toml"), "--probe-port", str(self.probe_port)]
-        return self._start(argv)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = ["-P", "-m", "rolehost.host.bootstrapper", "--instance", instance, "--data", str(self.data)]
+            argv += ["--link", str(theirs.fileno()), "--probe-port", str(self.probe_port)]
+            process = self._start(argv, theirs.fileno())
+        self.fabrics.append(FabricEnd(ours))
+        self.fabric.assign(self.assignment(1, instance))
+        return process
+
+    def assignment(self, generation: int, instance: str = "Worker_IN_0", **changes: Any) -> Assignment:
+        """What the definition file says now, as a generation.
+
+        Args:
+            changes: of the assignment, as `simultaneous`.
+        """
+        path = self.directory / "service.toml"
+        if generation > 1:  # a generation's file never changes
+            path = Path(shutil.copy(path, self.directory / f"generation-{generation}.toml"))
+        model = load(path, self.environ, directory=self.directory)
+        found = Assignment(
+            generation=generation, model=path, directory=self.directory, topology=self.topology(model, instance)
+        )
+        return replace(found, **changes)
+
+    def topology(self, model: ServiceModel, instance: str) -> Topology:
+        """Where this instance is, alone in the service."""
+        role, _, number = instance.rpartition("_IN_")
+        if self._topology is None:
+            self._topology = run_topology(model, role, int(number), "127.0.0.1")
+        return {name: self._topology.get(name, Role(name)) for name in model.roles}
+
+    def change(self, old: str, new: str) -> None:
+        """Put a text in the place of another in the definition."""
+        path = self.directory / "service.toml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def start_run(self, *options: str, role: str = "Worker") -> subprocess.Popen[bytes]:
+        """One instance by `rolehost run`, as in a container."""
+        self.probe_port = free_port()
+        argv = ["-P", "-m", "rolehost", "run", role, "--data", str(self.data), "--probe-port", str(self.probe_port)]
+        return self._start([*argv, *options])
 
     def start_up(self, port: int | str = 0) -> subprocess.Popen[bytes]:
         """The whole service."""
         return self._start(["-P", "-c", UP, str(self.data), str(port)])
 
-    def _start(self, argv: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, argv: list[str], *pass_fds: int) -> subprocess.Popen[bytes]:
         with (self.directory / "stdout").open("ab") as out, (self.directory / "stderr").open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *argv], cwd=self.directory, env=self.environ, stdout=out, stderr=err
+                [sys.executable, *argv],
+                cwd=self.directory,
+                env=self.environ,
+                stdout=out if self.stdout_to is None else self.stdout_to,
+                stderr=err,
+                pass_fds=pass_fds,
             )
         self.processes.append(self.process)
         return self.process
@@ -196,6 +303,8 @@ class TinyService:
         for process in self.processes:
             process.kill()
             process.wait()
+        for fabric in self.fabrics:
+            fabric.close()
         if (self.data / "deployment-id").exists():
             for pid in marked(f"{self.deployment_id}/"):
                 os.kill(pid, signal.SIGKILL)
@@ -203,6 +312,22 @@ class TinyService:
                 shutil.rmtree(
                     left, ignore_errors=True
                 )  # what a killed bootstrapper can't remove, and its next start would
+
+
+Make: TypeAlias = "Callable[..., TinyService]"
+
+
+def services(directory: Path) -> Iterator[Make]:
+    """What a fixture named `make` yields: makes services, and ends them with the test."""
+    made: list[TinyService] = []
+
+    def make(roles: str, definition: str = "", **times: float | str) -> TinyService:
+        made.append(TinyService(directory, roles, definition, **times))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.clean_up()
 
 
 def _argv(pid: int) -> bytes:

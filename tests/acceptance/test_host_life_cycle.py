@@ -1,33 +1,19 @@
 from __future__ import annotations
 
-import json
-import os
-import re
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_support import TinyService, free_port, is_alive, marked, signal_again_and_again, until, zombies_of
+from host_support import Make, is_alive, services, until
 
 pytestmark = pytest.mark.acceptance
-
-Make = Callable[..., TinyService]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[TinyService] = []
-
-    def make(roles: str, definition: str = "", **times: float) -> TinyService:
-        made.append(TinyService(tmp_path, roles, definition, **times))
-        return made[-1]
-
-    yield make
-    for service in made:
-        service.clean_up()
+    yield from services(tmp_path)
 
 
 TRACED = """
@@ -142,148 +128,6 @@ def test_an_exception_ends_the_process_without_stopping_or_on_stop(make: Make, h
     assert service.stop()[0] == 0
 
 
-def test_starts_that_fail_wait_longer_each_time_and_leave_the_host_stoppable(make: Make) -> None:
-    service = make("""
-        class Worker(RoleEntryPoint):
-            def on_start(self):
-                note(time.monotonic())
-                return False
-    """)
-    service.start_instance()
-    until(lambda: len(service.words()) >= 4, "four starts")
-    assert service.probe()[0] == 503
-    pauses = [float(found) for found in re.findall(r'"pause_seconds": ([0-9.]+)', service.stderr)]
-    assert pauses[:3] == [0.2, 0.3, 0.45]
-    moments = [float(word) for word in service.words()]
-    assert moments[3] - moments[2] > 0.45
-    code, seconds = service.stop()
-    assert (code, seconds < 8) == (0, True)
-
-
-def test_a_hung_on_stop_is_killed_at_the_deadline(make: Make) -> None:
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def on_stop(self):
-                note(os.getpid())
-                time.sleep(600)
-        """,
-        drain_seconds=1,
-    )
-    service.start_instance()
-    service.until_ready()
-    code, seconds = service.stop()
-    assert code == 0
-    assert 0.9 < seconds < 3
-    assert not is_alive(int(service.words()[0]))
-
-
-def test_a_recycle_has_a_deadline_too(make: Make) -> None:
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def run(self):
-                note("run")
-            def on_stop(self):
-                time.sleep(600)
-        """,
-        on_stop_seconds=0.5,
-    )
-    service.start_instance()
-    service.until_words("run", "run")
-    assert service.stop(signal.SIGTERM)[0] == 0
-
-
-def test_a_second_signal_ends_it_at_once(make: Make) -> None:
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def on_stop(self):
-                note("on_stop")
-                time.sleep(600)
-    """,
-        drain_seconds=30,
-    )
-    process = service.start_instance()
-    service.until_ready()
-    process.send_signal(signal.SIGTERM)
-    service.until_words("on_stop")
-    signal_again_and_again(process)
-    assert process.returncode == 0
-
-
-def test_signals_that_come_together_are_one_request(make: Make) -> None:
-    """A service manager signals every process of the tree, and `up` tells its bootstrappers besides."""
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def on_stop(self):
-                time.sleep(1.5)
-                note("put_away")
-    """,
-        drain_seconds=30,
-    )
-    process = service.start_instance()
-    service.until_ready()
-    for _ in range(5):
-        process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
-    assert service.words() == ["put_away"]
-
-
-def test_a_killed_role_process_comes_back_and_leaves_nothing_behind(make: Make) -> None:
-    # What it leaves has gone into a session of its own, twice removed, and ignores TERM.
-    service = make("""
-        STRAY = '''
-        import os, signal, time
-        signal.signal(15, signal.SIG_IGN)
-        os.fork() and os._exit(0)
-        os.setsid()
-        time.sleep(600)
-        '''.replace("        ", "")
-        class Worker(RoleEntryPoint):
-            def run(self):
-                marker = os.environ["ROLEHOST_CHILD"].replace("role", "stray")
-                subprocess.run([sys.executable, "-c", STRAY], env={**os.environ, "ROLEHOST_CHILD": marker})
-                note("run")
-                time.sleep(600)
-    """)
-    process = service.start_instance()
-    service.until_words("run")
-    strays = until(lambda: marked(f"{service.deployment_id}/Worker_IN_0/stray"), "a stray")
-    first = service.role_pid()
-    os.kill(first, signal.SIGKILL)
-    service.until_words("run", "run")
-    assert not any(is_alive(stray) for stray in strays)
-    assert service.role_pid() != first
-    assert service.probe("/healthz")[1]["recycles"] == 1
-    assert zombies_of(process.pid) == []
-    assert service.stop()[0] == 0
-    assert marked(f"{service.deployment_id}/") == []
-
-
-def test_a_role_process_that_is_stopped_is_recycled_after_the_heartbeat_timeout(make: Make) -> None:
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def on_start(self):
-                note("on_start")
-                time.sleep(2.5)  # longer than the time-out: user code never holds up the heartbeat
-                return True
-        """,
-        heartbeat_seconds=1.5,
-    )
-    service.start_instance()
-    service.until_ready()
-    assert service.words() == ["on_start"]
-    first = service.role_pid()
-    os.kill(first, signal.SIGSTOP)
-    service.until_words("on_start", "on_start")
-    assert not is_alive(first)
-    assert "role.hung" in service.stderr
-    assert service.stop()[0] == 0
-
-
 def test_coroutines_run_on_a_loop_of_their_own(make: Make) -> None:
     service = make(
         """
@@ -309,45 +153,6 @@ def test_coroutines_run_on_a_loop_of_their_own(make: Make) -> None:
     assert service.words() == ["on_start", "run", "on_stop"]
 
 
-def test_a_served_role_drains_before_on_stop_and_knows_its_deadline(make: Make) -> None:
-    service = make("""
-        class Worker(ServedRole):
-            async def serve(self, stopping):
-                assert threading.current_thread() is threading.main_thread()
-                note("serve")
-                await stopping.wait()
-                assert 3 < self.stop_deadline - time.monotonic() <= 5
-                await asyncio.sleep(0.2)
-                note("drained")
-            def on_stop(self):
-                note("on_stop")
-    """)
-    service.start_instance()
-    service.until_words("serve")
-    assert service.stop()[0] == 0
-    assert service.words() == ["serve", "drained", "on_stop"]
-
-
-def test_a_stop_during_a_recycle_shortens_its_deadline(make: Make) -> None:
-    service = make(
-        """
-        class Worker(RoleEntryPoint):
-            def run(self):
-                self.role_environment.request_recycle()
-                time.sleep(600)
-            def on_stop(self):
-                note("on_stop")
-                time.sleep(600)
-        """,
-        drain_seconds=0.5,
-        on_stop_seconds=60,
-    )
-    service.start_instance()
-    service.until_words("on_stop")
-    code, seconds = service.stop()
-    assert (code, seconds < 8) == (0, True)
-
-
 @pytest.mark.parametrize(
     ("entry_point", "reason"),
     [
@@ -365,122 +170,6 @@ def test_a_role_that_cannot_be_loaded_says_why(make: Make, entry_point: str, rea
     assert service.stop()[0] == 0
 
 
-def test_by_itself_it_binds_the_role_s_port_and_holds_it(make: Make) -> None:
-    port = free_port()
-    service = make(
-        """
-        class Worker(ServedRole):
-            async def serve(self, stopping):
-                listening = socket.socket(fileno=json.loads(os.environ["ROLEHOST_LISTEN"])["Tcp"])
-                endpoint = self.role_environment.current_role_instance.instance_endpoints["Tcp"]
-                assert (endpoint.protocol, endpoint.ip_endpoint) == ("tcp", listening.getsockname())
-                assert not self.role_environment.is_emulated
-                async def answer(reader, writer):
-                    writer.write(b"%d" % os.getpid())
-                    writer.close()
-                async with await asyncio.start_server(answer, sock=listening):
-                    await stopping.wait()
-        """,
-        f'[roles.Worker]\nentry_point = "roles"\n[roles.Worker.endpoints.Tcp]\nport = {port}',
-    )
-    service.start_instance()
-    service.until_ready()
-    first = service.role_pid()
-    for _ in range(2):
-        with socket.create_connection(("127.0.0.1", port), 10) as connection:
-            assert (int(connection.recv(20)) == first) is is_alive(first)
-        if is_alive(first):
-            os.kill(first, signal.SIGKILL)
-            until(lambda: not is_alive(first), "its end")
-    assert service.stop()[0] == 0
-
-
-SURROUNDINGS = """
-class Worker(RoleEntryPoint):
-    def on_start(self):
-        environment = self.role_environment
-        note("start")
-        names = ["RoleRoot", "RoleName", "RoleInstanceID", "RdRoleId", "RoleDeploymentID", "TMPDIR", "TEMP", "TMP",
-                 "ROLEHOST_DATA", "ROLEHOST_PROBE", "ROLEHOST_ROLE_VARIABLES", "ROLEHOST_DRAIN_SECONDS", "DECLARED"]
-        facts = {name: os.environ[name] for name in names}
-        facts["endpoint"] = os.environ["WaRuntimeEndpoint"]
-        facts["available"] = environment.is_available
-        facts["emulated"] = environment.is_emulated
-        facts["deployment"] = environment.deployment_id
-        facts["instance"] = environment.current_role_instance.id
-        facts["roles"] = list(environment.roles)
-        facts["setting"] = environment.get_configuration_setting_value("Greeting")
-        facts["overridden"] = environment.get_configuration_setting_value("Worker.Slots")
-        for name in ("Kept", "Cleaned"):
-            root = environment.get_local_resource(name).root_path
-            facts[name] = [root, os.listdir(root)]
-            Path(root, "left").touch()
-        facts["temp"] = os.listdir(os.environ["TMPDIR"])
-        Path(os.environ["TMPDIR"], "left").touch()
-        Path(f"facts-{len(Path(os.environ['TRACE']).read_text().split())}").write_text(json.dumps(facts))
-        return True
-"""
-
-SURROUNDED = """
-[roles.Worker]
-entry_point = "roles:Worker"
-[roles.Worker.settings]
-Greeting = "a < b & \\"c\\"\\n\\tü"
-"Worker.Slots" = 2
-[roles.Worker.environment]
-DECLARED = "yes"
-[roles.Worker.local_resources.Kept]
-clean_on_role_recycle = false
-[roles.Worker.local_resources.Cleaned]
-size_in_mb = 7
-"""
-
-
-def test_what_a_role_finds_around_it(make: Make) -> None:
-    service = make(SURROUNDINGS, SURROUNDED)
-    service.environ["ROLEHOST_SETTING_worker__SLOTS"] = "9"
-    service.start_instance()
-    service.until_ready()
-    os.kill(service.role_pid(), signal.SIGKILL)
-    first = _facts(service, 1)
-    second = _facts(service, 2)
-    instance = service.data / "resources" / "Worker_IN_0"
-    assert first["RoleName"] == "Worker"
-    assert first["RoleInstanceID"] == first["RdRoleId"] == first["instance"] == "Worker_IN_0"
-    assert first["RoleDeploymentID"] == first["deployment"] == service.deployment_id == second["deployment"]
-    assert Path(str(first["RoleRoot"]), "approot").is_dir()
-    assert first["TMPDIR"] == first["TEMP"] == first["TMP"] == str(instance / "RoleTemp")
-    assert first["ROLEHOST_DATA"] == str(service.data)
-    assert first["ROLEHOST_PROBE"] == f"127.0.0.1:{service.probe_port}"
-    assert (first["ROLEHOST_ROLE_VARIABLES"], first["DECLARED"]) == ('["DECLARED"]', "yes")
-    assert first["ROLEHOST_DRAIN_SECONDS"] == "5"
-    assert (first["available"], first["roles"]) == (True, ["Worker"])
-    assert (first["setting"], first["overridden"]) == ('a < b & "c"\n\tü', "9")
-    assert (first["Kept"], second["Kept"]) == ([f"{instance}/Kept/", []], [f"{instance}/Kept/", ["left"]])
-    assert (first["Cleaned"], second["Cleaned"]) == ([f"{instance}/Cleaned/", []], [f"{instance}/Cleaned/", []])
-    assert second["temp"] == []
-    private = Path(str(second["endpoint"])).parent
-    assert private.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in private.iterdir()} == {0o600}
-    assert service.stop()[0] == 0
-    assert not private.exists()
-
-
-def _facts(service: TinyService, number: int) -> dict[str, object]:
-    path = service.directory / f"facts-{number}"
-    until(lambda: path.exists() and path.read_text(), f"life {number}\n{service.stderr}")
-    return dict(json.loads(path.read_text()))
-
-
-def test_the_data_directory_keeps_others_out(make: Make) -> None:
-    service = make("class Worker(RoleEntryPoint): pass")
-    service.start_instance()
-    service.until_ready()
-    modes = {name: (service.data / name).stat().st_mode & 0o777 for name in (".", "blobs", "bells", "resources")}
-    assert modes == {".": 0o711, "blobs": 0o700, "bells": 0o700, "resources": 0o711}
-    assert service.stop()[0] == 0
-
-
 def test_one_instance_has_one_host(make: Make) -> None:
     service = make("class Worker(RoleEntryPoint): pass")
     first = service.start_instance()
@@ -489,3 +178,61 @@ def test_one_instance_has_one_host(make: Make) -> None:
     assert service.start_instance().wait(20) == 1
     assert time.monotonic() - began < 10
     assert f"Worker_IN_0 is already run by process {first.pid}" in service.stderr
+
+
+def test_a_module_alone_names_the_first_entry_point_that_it_defines(make: Make) -> None:
+    service = make(
+        """
+        class First(RoleEntryPoint):
+            def run(self):
+                note("first")
+                time.sleep(600)
+        class Second(First):
+            def run(self):
+                note("second")
+                time.sleep(600)
+        """,
+        '[roles.Worker]\nentry_point = "roles"',
+    )
+    service.start_instance()
+    service.until_words("first")
+    assert service.words() == ["first"]
+    assert service.stop()[0] == 0
+
+
+def test_on_start_false_ends_the_process_without_stopping_or_on_stop(make: Make) -> None:
+    service = make("""
+        class Worker(RoleEntryPoint):
+            def on_start(self):
+                def stopping(e):
+                    note("stopping")
+                self.role_environment.stopping += stopping
+                note("on_start")
+                return len(Path(os.environ["TRACE"]).read_text().split()) > 1
+            def run(self):
+                note("run")
+                time.sleep(600)
+            def on_stop(self):
+                note("on_stop")
+    """)
+    service.start_instance()
+    service.until_words("on_start", "on_start", "run")
+    assert service.words() == ["on_start", "on_start", "run"]
+    assert service.stop()[0] == 0
+    assert service.words()[3:] == ["stopping", "on_stop"]
+
+
+def test_a_host_that_is_killed_is_no_orderly_stop(make: Make) -> None:
+    """A reboot of the machine, or its loss: nobody is told, and the next host starts it again."""
+    service = make(TRACED)
+    (service.directory / "go").touch()
+    process = service.start_instance()
+    service.until_words("run")
+    pid = service.role_pid()
+    process.kill()
+    process.wait()
+    until(lambda: not is_alive(pid), "the role's end")
+    service.start_instance()
+    service.until_words("run", "run")
+    assert service.words() == ["on_start", "run"] * 2
+    assert service.stop()[0] == 0

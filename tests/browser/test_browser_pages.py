@@ -14,9 +14,15 @@ from playwright.async_api import FilePayload, expect
 from rolehost.frontend.settings import FrontendSettings
 from support.browser import DESK, PHONE, SMALL_PHONE, chromium, tab
 from support.front_end import FrontEnd, front_end, picture, seed_all, seed_other_kinds
+from support.seeded_instances import seed_instances
 
 pytestmark = pytest.mark.browser
 PAGES = ("/", "/jobs", "/jobs?state=failed", "/poison", "/api")
+INSTANCES = (
+    "/instances",
+    "/instances?state=Ready",
+    *(f"/instances/{name}" for name in ("Frontend_IN_1", "Backend_IN_1")),
+)
 
 # The contrast of each text with the ground it stands on, as WCAG 2.2 counts it.
 FAINT = """() => {
@@ -71,6 +77,8 @@ async def test_every_page_fits_and_can_be_read(
     others = await seed_other_kinds(site.stores, tmp_path)
     paths = [*PAGES, *[f"/jobs/{job.id}" for job in (*jobs.values(), *others.values())]]
     paths += [f"/jobs/{jobs['poisoned'].id}/purge", f"/jobs/{others['failed'].id}/purge"]
+    await seed_instances(site.stores)
+    paths += INSTANCES
     async with chromium() as browser, tab(browser, size=size, theme=theme) as opened:
         for number, path in enumerate(paths):
             await opened.page.goto(site.url + path)

@@ -59,7 +59,7 @@ class FrontEnd:
 
 @asynccontextmanager
 async def front_end(
-    data: Path, settings: FrontendSettings | None = None, probe: str | None = None
+    data: Path, settings: FrontendSettings | None = None, probe: str | None = None, instance: str = ""
 ) -> AsyncIterator[FrontEnd]:
     """A front end over a data directory."""
     listening = socket.create_server(("127.0.0.1", 0))
@@ -69,8 +69,8 @@ async def front_end(
     spool = Spool(data / "spool")
     try:
         async with connect({"ROLEHOST_DATA": str(data)}) as stores:
-            hosts = allowed_hosts(settings.allowed_hosts, listening)
-            app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts)
+            hosts = allowed_hosts(settings.allowed_hosts, "127.0.0.1")
+            app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance)
             serving = asyncio.create_task(serve(app, listening, stopping, settings))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:

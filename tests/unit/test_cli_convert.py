@@ -41,6 +41,7 @@ def test_the_result_loads_to_the_same_model(tmp_path: Path, pair: str, csdef: st
     assert (told.exit_code, told.stdout) == (0, "")
     assert same(valid(output)) == same(before)
     assert stat.S_IMODE(output.stat().st_mode) == 0o600, "settings may be secrets"
+    assert "DiagnosticStore" not in output.read_text(), "every role has it, said or not"
 
 
 def test_what_is_hard_to_write_is_written(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,9 +18,11 @@ from rolehost.environment import (
     RoleEnvironment,
     RoleInstance,
     RoleInstanceEndpoint,
+    RoleInstanceStatus,
     Snapshot,
     parse_snapshot,
 )
+from rolehost.environment_host import TestingHost
 from rolehost.errors import RoleEnvironmentError
 
 
@@ -35,14 +41,44 @@ def snapshot(**settings: str) -> Snapshot:
 def test_outside_a_host_everything_but_is_available_raises() -> None:
     environment = rolehost.role_environment
     assert environment.is_available is False
-    for member in ("is_emulated", "deployment_id", "current_role_instance", "roles", "stopping"):
+    for member in ("is_emulated", "deployment_id", "current_role_instance", "roles", "certificates", "snapshot"):
         with pytest.raises(RoleEnvironmentError, match="no role environment here"):
             getattr(environment, member)
-    for call in (environment.get_configuration_setting_value, environment.get_local_resource):
+    calls = (
+        partial(environment.get_configuration_setting_value, "x"),
+        partial(environment.get_local_resource, "x"),
+        partial(environment.set_status, RoleInstanceStatus.BUSY, timedelta(seconds=1)),
+        environment.clear_status,
+        environment.request_recycle,
+    )
+    for call in calls:
         with pytest.raises(RoleEnvironmentError, match="no role environment here"):
-            call("x")
+            call()
+
+
+def test_outside_a_host_no_handler_is_taken() -> None:
+    environment = rolehost.role_environment
     with pytest.raises(RoleEnvironmentError, match="no role environment here"):
-        environment.request_recycle()
+        environment.changing += print
+    with pytest.raises(RoleEnvironmentError, match="no role environment here"):
+        environment.stopping -= print
+    for event in ("changing", "changed", "simultaneous_changing", "simultaneous_changed", "status_check", "stopping"):
+        with pytest.raises(RoleEnvironmentError, match="no role environment here"):
+            getattr(environment, event)
+
+
+def test_a_bare_interpreter_is_no_host() -> None:
+    """Everything that a program of the user's own asks there, outside of any process of ours."""
+    program = """
+import rolehost
+print(rolehost.role_environment.is_available)
+try:
+    rolehost.role_environment.changed += print
+except rolehost.RoleEnvironmentError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert said.startswith("False\nthere is no role environment here")
 
 
 def test_settings_and_resources() -> None:
@@ -68,6 +104,39 @@ def test_roles_and_instances_name_each_other_and_are_read_only() -> None:
         environment.roles["C"] = Role("C")  # type: ignore[index]
 
 
+def test_an_instance_has_no_virtual_ip_groups_and_its_endpoints_name_it() -> None:
+    instance = RoleEnvironment(snapshot()).current_role_instance
+    assert dict(instance.virtual_ip_groups) == {}
+    endpoint = instance.instance_endpoints["Http"]
+    assert endpoint.role_instance is instance
+    assert (endpoint.name, endpoint.protocol, endpoint.public_ip_endpoint) == ("Http", "http", None)
+
+
+def test_a_status_that_is_set_holds_for_the_time_that_is_given() -> None:
+    told: list[tuple[RoleInstanceStatus, float]] = []
+
+    class Host(TestingHost):
+        def set_status(self, status: RoleInstanceStatus, seconds: float) -> None:
+            told.append((status, seconds))
+
+    environment = RoleEnvironment(snapshot(), Host(None))
+    environment.set_status(RoleInstanceStatus.BUSY, timedelta(minutes=2))
+    environment.set_status(RoleInstanceStatus.READY, datetime.now(UTC) + timedelta(seconds=60))
+    assert [status for status, _ in told] == [RoleInstanceStatus.BUSY, RoleInstanceStatus.READY]
+    assert told[0][1] == 120
+    assert 50 < told[1][1] <= 60
+    with pytest.raises(ValueError, match="time zone"):
+        environment.set_status(RoleInstanceStatus.BUSY, datetime.now())  # noqa: DTZ005 - the mistake itself
+
+
+def test_a_status_in_a_test_is_what_the_next_check_says() -> None:
+    environment = RoleEnvironment.for_testing()
+    environment.set_status(RoleInstanceStatus.BUSY, timedelta(seconds=5))
+    assert environment.testing_status_check() is RoleInstanceStatus.BUSY
+    environment.clear_status()
+    assert environment.testing_status_check() is RoleInstanceStatus.READY
+
+
 def test_recycle_is_passed_on() -> None:
     asked: list[bool] = []
     RoleEnvironment.for_testing(on_recycle=lambda: asked.append(True)).request_recycle()
@@ -91,6 +160,9 @@ def test_handlers_come_and_go_and_one_that_fails_stops_no_other(capsys: pytest.C
     def failing(_: object) -> None:
         raise ValueError("a bad handler")
 
+    def leaving(_: object) -> None:
+        sys.exit("not like this")
+
     def first(_: object) -> None:
         heard.append("first")
 
@@ -100,6 +172,7 @@ def test_handlers_come_and_go_and_one_that_fails_stops_no_other(capsys: pytest.C
     environment = RoleEnvironment.for_testing()
     environment.stopping += first
     environment.stopping += failing
+    environment.stopping += leaving
     environment.stopping += second
     event: Event[object] = environment.stopping  # type: ignore[assignment]
     event.fire(None)
@@ -123,14 +196,14 @@ def test_an_event_takes_plain_functions_only_and_is_not_replaced() -> None:
 
 
 def test_readers_never_see_half_of_a_change() -> None:
-    environment = RoleEnvironment(snapshot(a="0"))
+    environment = RoleEnvironment(snapshot(a="0", b="0"))
     mixed: list[Snapshot] = []
     done = threading.Event()
 
     def read() -> None:
         while not done.is_set():
-            seen = environment._available()  # what each member reads once
-            if seen.settings["a"] != seen.settings.get("b", seen.settings["a"]):
+            seen = environment.snapshot
+            if seen.settings["a"] != seen.settings["b"]:
                 mixed.append(seen)
 
     readers = [threading.Thread(target=read) for _ in range(4)]
@@ -175,4 +248,35 @@ def test_a_document_in_the_published_form_is_read() -> None:
     assert read.local_resources["Work"] == LocalResource("Work", "/r/Work/", 100)
     assert [instance.id for instance in read.roles["B"].instances] == ["B_IN_0", "B_IN_1"]
     assert read.current_role_instance is read.roles["B"].instances[0]
+    assert read.current_role_instance.instance_endpoints["Control"].ip_endpoint == ("10.0.0.4", 20000)
+    assert read.current_role_instance.role is read.roles["B"]
     assert (read.current_role_instance.fault_domain, read.current_role_instance.update_domain) == (1, 2)
+
+
+def test_a_role_that_lists_no_instances_lists_the_current_one_all_the_same() -> None:
+    read = parse_snapshot(b"""<RoleEnvironment><Deployment id="d" emulated="true"/>
+        <CurrentInstance id="A_IN_3" roleName="A" faultDomain="0" updateDomain="3"/>
+        <Roles><Role name="A"/><Role name="B"><Instances/></Role></Roles></RoleEnvironment>""")
+    assert [instance.id for instance in read.roles["A"].instances] == ["A_IN_3"]
+    assert read.roles["B"].instances == ()
+
+
+def test_handlers_may_come_and_go_while_others_are_called() -> None:
+    environment = RoleEnvironment.for_testing()
+    heard: list[int] = []
+
+    def hear(_: object) -> None:
+        heard.append(1)
+
+    def work() -> None:
+        for _ in range(300):
+            environment.changing += hear
+            environment.testing_change(settings={"a": "1"})
+            environment.changing -= hear
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not environment.changing  # none was lost, none is left

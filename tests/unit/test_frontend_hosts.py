@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -63,28 +61,24 @@ async def test_the_setting_allows_names(tmp_path: Path, setting: str, host: str,
 
 
 @pytest.mark.parametrize(
-    ("family", "address", "names"),
+    ("address", "names"),
     [
-        (socket.AF_INET, "127.0.0.1", frozenset()),
-        (socket.AF_INET, "127.0.0.9", frozenset()),
-        (socket.AF_INET, "0.0.0.0", None),  # noqa: S104 - what a container listens on
-        (socket.AF_INET6, "::1", frozenset()),
-        (socket.AF_INET6, "::", None),
+        ("127.0.0.1", frozenset()),
+        ("127.0.0.9", frozenset()),
+        ("0.0.0.0", None),  # noqa: S104 - what a container listens on
+        ("::1", frozenset()),
+        ("::", None),
     ],
 )
-def test_the_default_depends_on_where_it_listens(
-    family: socket.AddressFamily, address: str, names: frozenset[str] | None
-) -> None:
-    with closing(socket.socket(family)) as listening:
-        listening.bind((address, 0))
-        assert allowed_hosts(" ", listening) == names
-        assert allowed_hosts("a.example", listening) == frozenset({"a.example"})
+def test_the_default_depends_on_where_clients_connect(address: str, names: frozenset[str] | None) -> None:
+    assert allowed_hosts(" ", address) == names
+    assert allowed_hosts("a.example", address) == frozenset({"a.example"})
 
 
 @pytest.mark.parametrize("setting", ["https://a.example", "a.example:80", "[::1]:80", "fd00::7", "a.example/x", "a b"])
 def test_a_setting_that_names_no_host_is_told(setting: str) -> None:
-    with closing(socket.socket()) as listening, pytest.raises(RoleEnvironmentError, match=r"Frontend\.AllowedHosts"):
-        allowed_hosts(f"b.example, {setting}", listening)
+    with pytest.raises(RoleEnvironmentError, match=r"Frontend\.AllowedHosts"):
+        allowed_hosts(f"b.example, {setting}", "127.0.0.1")
 
 
 async def test_the_api_page_prints_the_address_that_it_was_asked_at(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ import jsonschema  # type: ignore[import-untyped] # it has no stubs, and three c
 import pytest
 
 from rolehost.errors import StoreFullError, StoreUnavailableError
+from rolehost.frontend import instances
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.jobs.poison import PoisonDesk
 from rolehost.jobs.submission import Submitter
 from rolehost.jobs.table import JobTable
 from support.front_end import FrontEnd, front_end, picture, seed_all
+from support.seeded_instances import seed_instances
 
 SETTINGS = FrontendSettings(upload_cap=100_000, grace_seconds=0.3, body_seconds=0.3)
 FILE = {"file": ("a.png", picture(), "image/png")}
@@ -62,6 +64,7 @@ async def test_it_is_openapi_3_1_and_needs_nothing_from_elsewhere(site: FrontEnd
         "/api/v1/jobs/{job_id}/result",
         "/api/v1/jobs/{job_id}/log",
         "/api/v1/jobs/{job_id}/replay",
+        "/api/v1/instances",
     }
 
 
@@ -154,6 +157,9 @@ async def test_every_documented_answer_of_the_others_is_given(
     await given("GET", paths[1], "completed", headers={"If-None-Match": tag})
     await given("GET", "/api/v1/jobs")
     await given("GET", "/api/v1/jobs?limit=0")
+    await given("GET", "/api/v1/instances")
+    await seed_instances(site.stores)
+    await given("GET", "/api/v1/instances")
     replay = "/api/v1/jobs/{job_id}/replay"
     for which in ("", "poisoned", "queued"):
         await given("POST", replay, which)
@@ -163,9 +169,11 @@ async def test_every_documented_answer_of_the_others_is_given(
     for error in (StoreUnavailableError("x"), RuntimeError("x")):
         monkeypatch.setattr(JobTable, "read", _failing(error))
         monkeypatch.setattr(JobTable, "list", _failing(error))
+        monkeypatch.setattr(instances, "stored_status", _failing(error))
         for path in paths:
             await given("GET", path, "queued")
         await given("GET", "/api/v1/jobs")
+        await given("GET", "/api/v1/instances")
         await given("POST", replay, "queued")
     for (method, path), statuses in seen.items():
         assert statuses | {"default"} == set(told["paths"][path][method]["responses"]), (method, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
 from rolehost.frontend.views import ago, human_duration, human_size, plain
+from rolehost.host.relay import Relay
+from rolehost.host.rotation import Backend
 from rolehost.telemetry import subscribe
 from support.front_end import front_end, picture, until
 
@@ -168,29 +169,83 @@ async def test_a_request_that_never_ends_is_cut_off_when_the_role_stops() -> Non
         await asyncio.wait({asking})
 
 
-async def test_the_role_serves_on_the_socket_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    monkeypatch.setenv("ROLEHOST_DATA", str(tmp_path))
-    monkeypatch.setenv("ROLEHOST_LISTEN", json.dumps({"Http": os.dup(listening.fileno())}))
-    monkeypatch.delenv("ROLEHOST_PROBE", raising=False)
-    facts: list[str] = []
-    unsubscribe = subscribe(lambda event, _: facts.append(event))
-    role, stopping = ThumbnailFrontend(), asyncio.Event()
-    role.role_environment = RoleEnvironment.for_testing(settings={"Frontend.UploadCapBytes": "5000"})
-    running = asyncio.create_task(role.serve(stopping))
-    async with httpx2.AsyncClient(base_url=url) as client:
+async def test_the_role_serves_on_its_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with front_end_role(tmp_path, monkeypatch) as (url, facts), httpx2.AsyncClient(base_url=url) as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/healthz", headers={"Host": "evil.example"})).status_code == 421
         files = {"file": ("a.png", picture(), "image/png")}
         assert (await client.post("/api/v1/jobs", files=files)).status_code == 202
         assert (await client.post("/api/v1/jobs", files={"file": ("a.png", b"z" * 9000)})).status_code == 413
-    stopping.set()
-    await asyncio.wait_for(running, 10)
-    listening.close()
-    unsubscribe()
     assert list((tmp_path / "spool").iterdir()) == []
     assert {"frontend.listening", "http.request.trace", "job.submitted", "frontend.stopped"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("public", "stranger"), [("127.0.0.1:8080", 421), ("[::1]:80", 421), ("0.0.0.0:8080", 200), ("10.1.2.3:80", 200)]
+)
+async def test_who_may_be_asked_for_depends_on_where_clients_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: str, stranger: int
+) -> None:
+    """The role itself is on the loopback, behind the load balancer."""
+    monkeypatch.setenv("ROLEHOST_PUBLIC", json.dumps({"Http": public, "Other": "127.0.0.1:1"}))
+    async with front_end_role(tmp_path, monkeypatch) as (url, _), httpx2.AsyncClient(base_url=url) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/healthz", headers={"Host": "some.example"})).status_code == stranger
+
+
+async def test_the_role_refuses_public_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("[1]", "{"):
+        monkeypatch.setenv("ROLEHOST_PUBLIC", wrong)
+        role = ThumbnailFrontend()
+        role.role_environment = RoleEnvironment.for_testing(endpoints={"Http": ("127.0.0.1", 0)})
+        with pytest.raises(RoleEnvironmentError, match="ROLEHOST_PUBLIC"):
+            await role.serve(asyncio.Event())
+
+
+async def test_behind_the_load_balancer_uploads_and_refusals_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay("127.0.0.1", 0)
+    monkeypatch.setenv("ROLEHOST_PUBLIC", json.dumps({"Http": relay.bound}))
+    async with front_end_role(tmp_path, monkeypatch, cap=20_000_000) as (url, _):
+        relay.set_backends([Backend("Frontend_IN_0", ("127.0.0.1", int(url.rpartition(":")[2])))])
+        await relay.start()
+        async with httpx2.AsyncClient(base_url=f"http://{relay.address}") as client:
+            big = picture() + bytes(19_000_000)
+            job = await client.post("/api/v1/jobs", files={"file": ("a.png", big, "image/png")})
+            assert (job.status_code, job.json()["source"]["size"]) == (202, len(big))
+            assert (await client.get("/jobs", headers={"Host": "evil.example"})).status_code == 421
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n\r\n")
+        writer.write(bytes(50_000))  # and more is to come
+        assert (await reader.readline()).split()[1] == b"413"
+        await reader.readuntil(b"urn:rolehost:problem:too-large")
+        writer.close()
+        await relay.close()
+
+
+@asynccontextmanager
+async def front_end_role(
+    data: Path, monkeypatch: pytest.MonkeyPatch, cap: int = 5000
+) -> AsyncIterator[tuple[str, list[str]]]:
+    """The front end as a role that runs: where it listens, and what it tells."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    monkeypatch.setenv("ROLEHOST_DATA", str(data))
+    monkeypatch.delenv("ROLEHOST_PROBE", raising=False)
+    facts: list[str] = []
+    unsubscribe = subscribe(lambda event, _: facts.append(event))
+    role, stopping = ThumbnailFrontend(), asyncio.Event()
+    settings = {"Frontend.UploadCapBytes": str(cap)}
+    role.role_environment = RoleEnvironment.for_testing(settings=settings, endpoints={"Http": address})
+    running = asyncio.create_task(role.serve(stopping))
+    try:
+        await role.serving()
+        yield f"http://{address[0]}:{address[1]}", facts
+    finally:
+        stopping.set()
+        await asyncio.wait_for(running, 10)
+        unsubscribe()
 
 
 @pytest.mark.parametrize(

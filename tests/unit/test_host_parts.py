@@ -11,31 +11,13 @@ from pathlib import Path
 import pytest
 
 from rolehost.errors import RoleHostError
-from rolehost.host.instance import Silence
 from rolehost.host.listening import listen, shown_address
 from rolehost.host.paths import DataDirectory, only_one, role_root
 from rolehost.host.probes import Probes, ask, reserve_port
-from rolehost.host.recycling import RecyclePauses
+from rolehost.host.silence import Silence
 from rolehost.host.status import InstanceState, InstanceStatus
 from rolehost.service_model import LocalStorage
 from rolehost.user_code import UserCode
-
-
-def test_pauses_of_an_instance_that_had_been_ready() -> None:
-    pauses = RecyclePauses()
-    assert [pauses.after(was_ready=True, lasted=5) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
-    assert pauses.after(was_ready=True, lasted=301) == 1
-    assert pauses.after(was_ready=True, lasted=5) == 2
-
-
-def test_pauses_of_starts_that_never_reach_ready() -> None:
-    pauses = RecyclePauses()
-    series = [pauses.after(was_ready=False, lasted=5) for _ in range(40)]
-    assert series[:4] == [10, 15, 22.5, 33.75]
-    assert max(series) == series[-1] == 3600
-    assert pauses.after(was_ready=True, lasted=5) == 1
-    assert pauses.after(was_ready=False, lasted=5) == 10
-    assert RecyclePauses(0.01).after(was_ready=False, lasted=5) == pytest.approx(0.1)
 
 
 async def request(port: int, text: str) -> tuple[str, dict[str, object]]:
@@ -55,9 +37,10 @@ async def test_probes() -> None:
     for state in InstanceState:
         status.change(state, "why")
         code = "200 OK" if state is InstanceState.READY else "503 Service Unavailable"
-        facts = {"instance": "A_IN_0", "state": state, "detail": "why", "recycles": 0}
-        assert await request(port, ready) == (f"HTTP/1.1 {code}", facts)
-        assert await request(port, healthy) == ("HTTP/1.1 200 OK", facts)
+        for asked, expected in ((ready, code), (healthy, "200 OK")):
+            answered, facts = await request(port, asked)
+            assert answered == f"HTTP/1.1 {expected}"
+            assert (facts["instance"], facts["state"], facts["detail"]) == ("A_IN_0", state, "why")
     status.change(InstanceState.READY, "")
     assert await request(port, "HEAD /readyz HTTP/1.1\r\n\r\n") == ("HTTP/1.1 200 OK", {})
     assert (await request(port, "GET / HTTP/1.1\r\n\r\n"))[0] == "HTTP/1.1 404 Not Found"

@@ -14,6 +14,8 @@ name = "s"
 entry_point = "m:C"
 """
 
+VARIABLE_FORM = "up to 255 characters, no spaces, no control characters, no ="
+
 
 def read(tmp_path: Path, text: str, **environ: str) -> ServiceModel:
     path = tmp_path / "service.toml"
@@ -74,9 +76,14 @@ def test_every_part_is_read(tmp_path: Path) -> None:
     assert model.drain_seconds == 3.5
     assert role.instance_ids() == ("A_IN_0", "A_IN_1", "A_IN_2")
     assert role.settings == {"Worker.Slots": "2", "Worker.Pause": "0.5", "Flag": "true", "Text": "x"}
-    scratch, other = role.local_resources.values()
+    scratch, other, diagnostics = role.local_resources.values()
     assert (scratch.name, scratch.size_in_mb, scratch.clean_on_role_recycle) == ("Scratch", 7, False)
     assert (other.size_in_mb, other.clean_on_role_recycle) == (100, True)
+    assert (diagnostics.name, diagnostics.size_in_mb, diagnostics.clean_on_role_recycle) == (
+        "DiagnosticStore",
+        4096,
+        False,
+    )
     assert (role.endpoints["Tcp"].protocol, role.endpoints["Tcp"].port) == ("tcp", 99)
     assert role.environment == {"THREADS": "4"}
     with pytest.raises(TypeError):
@@ -99,7 +106,7 @@ protocol = "sctp"
 port = 70000
 [roles.A.environment]
 ROLEHOST_DATA = "x"
-"9" = "x"
+"9 =" = "x"
 [roles."B C"]
 [role.C]
 """
@@ -114,8 +121,8 @@ ROLEHOST_DATA = "x"
         'service.toml:12: M21: a protocol is http, https, udp or tcp, not "sctp"',
         "service.toml:13: M10: port is a whole number from 1 to 65535, not 70000",
         'service.toml:15: N03: the host sets the variable "ROLEHOST_DATA" itself',
-        'service.toml:16: N05: "9" is no name in roles.A.environment: allowed are letters, digits and _',
-        'service.toml:17: N05: "B C" is no name in roles: allowed are letters, digits, . - and _, a letter first',
+        f'service.toml:16: N05: "9 =" is no name in roles.A.environment: allowed are {VARIABLE_FORM}',
+        'service.toml:17: N05: "B C" is no name in roles: allowed are letters, digits, . - and _, none of . - first',
         'service.toml:17: N06: roles.B C needs "entry_point", a text',
         'service.toml:18: M28: unknown key "role" at the top; did you mean "roles"?',
     ):
@@ -166,7 +173,9 @@ def test_the_environment_goes_over_the_definition(tmp_path: Path) -> None:
     )
     worker, other = model.roles.values()
     assert worker.settings == {"Worker.Slots": "7", "Other": "1", "Jobs.Queue": "q"}
-    assert worker.masked == {"Worker.Slots"}
+    assert worker.masked == {"Worker.Slots": "2"}
+    assert worker.undeclared == {"Jobs.Queue"}
+    assert worker.declared_settings() == {"Worker.Slots": "2", "Other": "1"}
     assert (worker.instances, other.instances) == (2, 3)
     assert model.drain_seconds == 0.5
 
@@ -183,8 +192,8 @@ def test_bad_variables_are_problems_too(tmp_path: Path) -> None:
     )
     assert found == [
         'ROLEHOST_INSTANCES_WORKERS: M07: the service has no such role; did you mean "Worker"?',
-        "ROLEHOST_INSTANCES_WORKER: M24: a number of instances is from 1 to 999, not 'none'",
+        "ROLEHOST_INSTANCES_WORKER: M24: a number of instances is from 1 to 1000, not 'none'",
         'ROLEHOST_SETTING_X: N02: the value of "X" holds characters that can\'t be passed to a role',
         'ROLEHOST_SETTING_: N05: "" is no name of a setting',
-        "ROLEHOST_RECYCLE_SECONDS: N04: this is a number of seconds above 0, not 'soon'",
+        "ROLEHOST_RECYCLE_SECONDS: N04: this is a number of seconds above 0, at most 2147483647, not 'soon'",
     ]

@@ -50,7 +50,13 @@ def test_the_sample_is_read_whole(tmp_path: Path) -> None:
     assert back.settings["App.CommandLine"] == "tools/thumbnailer {source} {target} Custom 100 100"
     assert list(back.instance_values) == ["EMULATED", "QUEUE_NAME"]
     sizes = {each.name: (each.size_in_mb, each.clean_on_role_recycle) for each in back.local_resources.values()}
-    assert sizes == {"ThumbnailWork": (2048, True), "ToolCache": (512, False), "Scratch": (100, True)}
+    assert sizes == {
+        "ThumbnailWork": (2048, True),
+        "ToolCache": (512, False),
+        "Scratch": (100, True),
+        "DiagnosticStore": (4096, False),
+    }
+    assert back.contents == {"tools": Path("dist/thumbnailer")}
     assert back.internal_endpoints["Control"] == InternalEndpoint(name="Control")
     assert back.instance_input_endpoints["Debug"] == InstanceInputEndpoint(
         name="Debug", protocol="tcp", local_port=9229, public_ports=PortRange(30000, 30009)
@@ -178,7 +184,7 @@ def test_m28_what_is_unknown_is_named_and_ignored(tmp_path: Path) -> None:
         ),
         (
             f"{CSCFG}:{foreign}: warning: M28: unknown element <Setting> in "
-            '<ConfigurationSettings>: it is ignored; did you mean "Setting"?'
+            "<ConfigurationSettings>: it is ignored; its namespace is urn:other"
         ),
     ]
 

@@ -310,7 +310,7 @@ def test_the_sample_keeps_every_rule(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=[f"{each[0]}-{number}" for number, each in enumerate(BROKEN)])
-def test_each_rule(tmp_path: Path, broken: tuple[str, str, str, str, str, str]) -> None:
+def test_each_rule_of_the_old_files(tmp_path: Path, broken: tuple[str, str, str, str, str, str]) -> None:
     code, file, old, new, there, sentence = broken
     service = Copy(tmp_path)
     service.change(file, old, new)

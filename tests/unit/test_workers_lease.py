@@ -182,7 +182,8 @@ async def test_the_row_proves_a_loss(bench: Bench, take: Callable[[Bench, LeaseK
         async with asyncio.timeout(LEASE / 3 + 0.3):
             assert await lease.over() is LeaseEnd.LOST
         assert lease.lost
-        assert bench.told("lease.lost")[0]["how"] == "lost"
+        told = bench.told("attempt.cancelled" if take is cancel else "lease.lost")
+        assert told[0]["how"] == "lost"
         writes = bench.faults.calls.count("jobs.write")
         await lease.stop()
         assert bench.faults.calls.count("jobs.write") == writes

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from rolehost import clock
 from rolehost.jobs import garbage
+from rolehost.workers import lease
 
 BEGINNING = datetime(2026, 11, 21, tzinfo=UTC)
 INPUT_IS_OLD = timedelta(minutes=2)
@@ -64,5 +65,6 @@ def simulated(loop: VirtualLoop, seed: int) -> Iterator[None]:
         patch.object(asyncio, "to_thread", inline),
         patch.object(secrets, "token_hex", lambda size: chance.randbytes(size).hex()),
         patch.object(garbage, "OLD_INPUT", INPUT_IS_OLD),
+        patch.object(lease, "LOOK_EVERY", 15.0),
     ):
         yield

@@ -1,0 +1,40 @@
+"""The end of a program's stderr, as far as a person needs it to see what went wrong."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from rolehost.processes import Output
+
+_LONGEST = 4096
+_LOOKED_AT = 32768
+
+
+def last_lines(stderr: Output) -> str:
+    """Its last whole lines, 4 KiB at most; log lines of ours are left out, unless there is nothing else."""
+    return shortened(stderr.tail(_LOOKED_AT).decode(errors="replace"))
+
+
+def shortened(text: str) -> str:
+    """The same of a text."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    telling = [line for line in lines if not _is_log_line(line)]
+    said = "\n".join(telling if any(telling) else lines).strip("\n")
+    if len(said.encode()) <= _LONGEST:
+        return said
+    cut = said.encode()[-_LONGEST:].decode(errors="ignore")
+    return cut.partition("\n")[2] or cut
+
+
+def own_reason(stderr: Output) -> str:
+    """Why a role of ours ended, as it foresaw and logged it; empty: it said nothing."""
+    for line in reversed(stderr.tail(_LOOKED_AT).decode(errors="replace").splitlines()):
+        if _is_log_line(line) and '"role.crashed"' in line:
+            with suppress(ValueError):
+                return str(json.loads(line).get("reason", ""))
+    return ""
+
+
+def _is_log_line(line: str) -> bool:
+    return line.startswith("{") and line.endswith("}") and '"event":' in line
