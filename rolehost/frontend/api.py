@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import openapi
+from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.forms import FILE, Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
@@ -145,6 +146,12 @@ async def replay(request: Request, job_id: str) -> Response:
         return accepted(await services.desk.replay(job.id))
     except InvalidParameterError as error:
         raise refusal(409, "not-replayable", str(error)) from error
+
+
+@router.post("/jobs/{job_id}/cancel", operation_id="cancelJob", tags=["jobs"], summary="Cancel a job", **openapi.CANCEL)
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """What waits is never run, what runs is stopped. Cancelling again changes nothing."""
+    return _json((await cancelled(_services(request), job_id)).to_json())
 
 
 @router.get(

@@ -232,6 +232,7 @@ RESULT = _operation(404, 409, _200=_DOWNLOAD, _304={"description": "As you have 
 LOG = _operation(404, _200={"description": "The log.", "content": {"text/plain; charset=utf-8": {"schema": _TEXT}}})
 INSTANCES = _operation(_200=_json("The instances that the stores know.", "Instances"))
 REPLAY = _operation(403, 404, 409, 507, _202=_ACCEPTED)
+CANCEL = _operation(403, 404, 409, _200=_json("The cancelled job.", "Job"))
 
 
 def complete(app: FastAPI, settings: FrontendSettings) -> None:

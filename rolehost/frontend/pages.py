@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
+from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of
 from rolehost.frontend.instances import STATES, instances
@@ -125,6 +126,12 @@ async def replay(request: Request) -> Response:
     return RedirectResponse(f"/jobs/{again.id}", 303)
 
 
+async def cancel(request: Request) -> Response:
+    """Cancel a job; its page is shown."""
+    job = await cancelled(_services(request), request.path_params["job_id"])
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
 async def confirm_purge(request: Request) -> Response:
     """What a purge would remove, before it does."""
     job = await _job(request)
@@ -191,6 +198,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/jobs/{job_id}/result", "GET", download),
     ("/jobs/{job_id}/source", "GET", source),
     ("/jobs/{job_id}/replay", "POST", replay),
+    ("/jobs/{job_id}/cancel", "POST", cancel),
     ("/jobs/{job_id}/purge", "GET", confirm_purge),
     ("/jobs/{job_id}/purge", "POST", purge),
     ("/poison", "GET", show_poison),

@@ -63,6 +63,7 @@ async def test_it_is_openapi_3_1_and_needs_nothing_from_elsewhere(site: FrontEnd
         "/api/v1/jobs/{job_id}",
         "/api/v1/jobs/{job_id}/result",
         "/api/v1/jobs/{job_id}/log",
+        "/api/v1/jobs/{job_id}/cancel",
         "/api/v1/jobs/{job_id}/replay",
         "/api/v1/instances",
     }
@@ -164,6 +165,10 @@ async def test_every_documented_answer_of_the_others_is_given(
     for which in ("", "poisoned", "queued"):
         await given("POST", replay, which)
     await given("POST", replay, "failed", headers={"Origin": "null"})
+    cancel = "/api/v1/jobs/{job_id}/cancel"
+    for which in ("", "poisoned", "queued"):
+        await given("POST", cancel, which)
+    await given("POST", cancel, "queued", headers={"Origin": "null"})
     monkeypatch.setattr(PoisonDesk, "replay", _failing(StoreFullError("x")))
     await given("POST", replay, "failed")
     for error in (StoreUnavailableError("x"), RuntimeError("x")):
@@ -175,6 +180,7 @@ async def test_every_documented_answer_of_the_others_is_given(
         await given("GET", "/api/v1/jobs")
         await given("GET", "/api/v1/instances")
         await given("POST", replay, "queued")
+        await given("POST", cancel, "queued")
     for (method, path), statuses in seen.items():
         assert statuses | {"default"} == set(told["paths"][path][method]["responses"]), (method, path)
 

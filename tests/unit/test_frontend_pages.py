@@ -162,6 +162,7 @@ async def test_pages_of_every_job(site: FrontEnd, tmp_path: Path) -> None:
         assert bool(outline.every("meta")[-1].get("http-equiv")) == (state in {"queued", "waiting", "running"})
         actions = {str(form.get("action")) for form in outline.every("form")}
         assert (f"/jobs/{job.id}/replay" in actions) == (state in {"failed", "poisoned"})
+        assert (f"/jobs/{job.id}/cancel" in actions) == (state in {"queued", "waiting", "running"})
 
 
 async def test_a_poisoned_job_says_all(site: FrontEnd, tmp_path: Path) -> None:
@@ -307,3 +308,14 @@ async def test_every_page_has_landmarks_labels_and_a_title(site: FrontEnd, tmp_p
         assert len(ids) == len(set(ids))
         titles.add(re.search("<title>(.*)</title>", text)[1])  # type: ignore[index] # it is there, or the test fails
     assert len(titles) == 6
+
+
+async def test_a_job_is_cancelled(site: FrontEnd, tmp_path: Path) -> None:
+    seeded = await seed_all(site.stores, tmp_path)
+    response = await site.client.post(f"/jobs/{seeded['queued'].id}/cancel")
+    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{seeded['queued'].id}")
+    assert "There is no thumbnail: the job is cancelled." in (await site.client.get(response.headers["location"])).text
+    answer = await site.client.post(f"/api/v1/jobs/{seeded['running'].id}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert [attempt["end"] for attempt in answer.json()["attempts"]][-1] == "cancelled"
+    assert (await site.client.post(f"/jobs/{seeded['completed'].id}/cancel")).status_code == 409
