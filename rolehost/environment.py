@@ -17,13 +17,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rolehost import clock
-from rolehost.configuration_settings import TRACE_SOURCE
-from rolehost.environment_changes import EnvironmentChange, compare
-from rolehost.environment_document import parse_snapshot
-from rolehost.environment_host import EnvironmentHost, TestingHost
-from rolehost.environment_reading import EnvironmentReader
 from rolehost.errors import RoleEnvironmentError
-from rolehost.events import (
+from rolehost.service_runtime.changes import EnvironmentChange, compare
+from rolehost.service_runtime.document import parse_snapshot
+from rolehost.service_runtime.events import (
     CertificateChange,
     Changes,
     ConfigurationSettingChange,
@@ -39,7 +36,10 @@ from rolehost.events import (
     SimultaneousTopologyChange,
     TopologyChange,
 )
-from rolehost.topology import (
+from rolehost.service_runtime.host_side import EnvironmentHost, TestingHost
+from rolehost.service_runtime.reading import EnvironmentReader
+from rolehost.service_runtime.settings import TRACE_SOURCE
+from rolehost.service_runtime.topology import (
     Certificate,
     LocalResource,
     Role,

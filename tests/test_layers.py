@@ -19,10 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "rolehost"
 LAYERS = (
     ("_version", "errors", "clock", "telemetry"),
     ("processes", "outbound", "service_model", "stores"),
-    (
-        *("environment", "environment_changes", "environment_document", "environment_host", "environment_reading"),
-        *("configuration_settings", "events", "topology", "user_code"),
-    ),
+    ("environment", "service_runtime", "user_code"),
     ("stores.embedded", "stores.azure_storage", "stores.service_bus", "entrypoint"),
     ("stores.connect", "jobs"),
     ("workers", "frontend", "host"),

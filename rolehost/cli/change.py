@@ -29,7 +29,7 @@ def change(data: Path, request: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 async def _change(data: Path, request: Mapping[str, Any], *, as_json: bool) -> int:
-    from rolehost.host.control import ask  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.host.fabric.control import ask  # noqa: PLC0415 - `--help` needs none of it
 
     told: dict[str, Any] = {}
     async for line in ask(data, request):

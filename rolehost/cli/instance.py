@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rolehost.errors import RoleHostError
 from rolehost.host.container import Container
-from rolehost.host.plan import find_role
+from rolehost.host.instance.plan import find_role
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
 

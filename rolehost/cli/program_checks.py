@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from rolehost.errors import ProgramNotFoundError
-from rolehost.host.commands import argv_of, words
+from rolehost.host.instance.commands import argv_of, words
 from rolehost.service_model import RoleModel, ServiceModel
 from rolehost.service_model.problems import Keys
 

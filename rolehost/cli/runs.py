@@ -49,14 +49,14 @@ def runs(
 
 
 async def _runs(data: Path, instance: str | None, limit: int) -> Sequence[dict[str, Any]]:
-    from rolehost.host.directory_status import stored_runs  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.host.directory.status import stored_runs  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     async with opened(data) as stores:
         return await stored_runs(stores, instance, limit=limit)
 
 
 async def _print_output(data: Path, instance: str | None, wanted: str) -> None:
-    from rolehost.host.directory_status import stored_runs  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.host.directory.status import stored_runs  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     async with opened(data) as stores:
         found = [run for run in await stored_runs(stores, instance, limit=_MOST_SEARCHED) if run["run"] == wanted]

@@ -49,7 +49,7 @@ async def _status(data: Path, *, as_json: bool) -> None:
 
 
 async def _asked(data: Path) -> dict[str, Any]:
-    from rolehost.host.control import ask  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.host.fabric.control import ask  # noqa: PLC0415 - `--help` needs none of it
 
     async for line in ask(data, {"do": "status"}):
         if "status" in line:
@@ -60,7 +60,7 @@ async def _asked(data: Path) -> dict[str, Any]:
 async def _stored(data: Path, error: NoServiceError) -> dict[str, Any]:
     """What is in the stores; where nothing is, the error."""
     from rolehost.cli.opening import opened  # noqa: PLC0415 - heavy, and only needed where no service runs
-    from rolehost.host.directory_status import stored_status  # noqa: PLC0415 - the same
+    from rolehost.host.directory.status import stored_status  # noqa: PLC0415 - the same
 
     try:
         async with opened(data) as stores:
@@ -75,7 +75,7 @@ async def _stored(data: Path, error: NoServiceError) -> dict[str, Any]:
 
 
 async def _watch(data: Path, *, as_json: bool) -> None:
-    from rolehost.host.control import ask  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.host.fabric.control import ask  # noqa: PLC0415 - `--help` needs none of it
 
     async for line in ask(data, {"do": "watch"}):
         document = line.get("status")

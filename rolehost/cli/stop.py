@@ -30,7 +30,7 @@ def stop(
 
 
 async def _stop(data: Path, within: float | None) -> int:
-    from rolehost.host.control import ask  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.host.fabric.control import ask  # noqa: PLC0415 - `--help` needs none of it
 
     async for line in ask(data, {"do": "stop", "seconds": within}):
         for reason in line.get("refused", ()):

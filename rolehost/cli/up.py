@@ -27,7 +27,7 @@ def up(
     One line on stdout says where it listens; everything else goes to stderr.
     """
     from rolehost.cli.role_checks import FRONT_END_ENDPOINT, lacks_endpoint  # noqa: PLC0415 - `--help` needs none of it
-    from rolehost.host.fabric import up as run_service  # noqa: PLC0415 - the same
+    from rolehost.host.fabric.fabric import up as run_service  # noqa: PLC0415 - the same
     from rolehost.service_model import load  # noqa: PLC0415 - the same
     from rolehost.telemetry.logs import configure_logging  # noqa: PLC0415 - the same
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rolehost import clock
-from rolehost.host.directory_status import stored_status
-from rolehost.host.status import InstanceState
+from rolehost.host.directory.status import stored_status
+from rolehost.host.instance.status import InstanceState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

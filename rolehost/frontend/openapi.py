@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rolehost.frontend.instances import STATES
 from rolehost.frontend.problems import PROBLEM, URN
-from rolehost.host.status import PlatformStatus, Stage
+from rolehost.host.instance.status import PlatformStatus, Stage
 from rolehost.jobs.job import CAPS, End, JobState
 from rolehost.jobs.kinds import CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES
 from rolehost.jobs.sniffing import EXTENSIONS

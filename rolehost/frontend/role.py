@@ -19,7 +19,7 @@ from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
-from rolehost.host.listening import bound_address, listen
+from rolehost.host.ports.listening import bound_address, listen
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 

@@ -21,15 +21,15 @@ from typing import Any
 
 from rolehost import clock
 from rolehost.errors import RoleHostError
-from rolehost.host.instance import Instance
+from rolehost.host.instance.instance import Instance
+from rolehost.host.instance.plan import InstancePlan
+from rolehost.host.instance.status import InstanceStatus
 from rolehost.host.link import Link
 from rolehost.host.orders import LinkOrders, NewPlan, Orders, Planner
 from rolehost.host.paths import DataDirectory, only_one
-from rolehost.host.plan import InstancePlan
 from rolehost.host.probes import Probes
 from rolehost.host.reaping import reap_orphans
 from rolehost.host.reporting import LinkReporter, Reporter
-from rolehost.host.status import InstanceStatus
 from rolehost.host.stopping import StopRequests
 from rolehost.processes import become_subreaper, die_with_parent, end_strays
 from rolehost.telemetry import emit, subscribe

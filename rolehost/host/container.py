@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rolehost.errors import InstanceLostError
-from rolehost.host.addresses import advertised
 from rolehost.host.bootstrapper import Bootstrapper, probes, stop_on_signals
-from rolehost.host.directory import DirectoryClient
+from rolehost.host.directory.client import DirectoryClient
 from rolehost.host.file_orders import FileOrders, Place, spread_of
+from rolehost.host.instance.plan import find_role
+from rolehost.host.instance.status import InstanceStatus
 from rolehost.host.orders import Planner
 from rolehost.host.paths import DataDirectory
-from rolehost.host.plan import find_role
+from rolehost.host.ports.addresses import advertised
 from rolehost.host.reaping import reap_orphans
-from rolehost.host.status import InstanceStatus
 from rolehost.host.stopping import StopRequests
 from rolehost.host.waits import first
 from rolehost.processes import become_subreaper

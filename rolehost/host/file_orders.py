@@ -12,10 +12,10 @@ from typing import Any
 from rolehost import clock
 from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
 from rolehost.errors import RoleHostError
-from rolehost.host.addresses import Net, run_topology
 from rolehost.host.assignment import Topology
+from rolehost.host.fabric.watching import WatchedFiles
 from rolehost.host.orders import NewPlan, Order, Planner
-from rolehost.host.watching import WatchedFiles
+from rolehost.host.ports.addresses import Net, run_topology
 from rolehost.service_model import ServiceModel
 from rolehost.service_model.updating import differences, refusals
 from rolehost.telemetry import emit

@@ -9,9 +9,9 @@ from typing import Protocol, TypeAlias
 
 from rolehost.errors import RoleHostError
 from rolehost.host.assignment import Assignment, Topology
+from rolehost.host.instance.plan import InstancePlan, find_role, marker_prefix
 from rolehost.host.link import Link
 from rolehost.host.paths import DataDirectory
-from rolehost.host.plan import InstancePlan, find_role, marker_prefix
 from rolehost.service_model import ServiceModel, load
 from rolehost.telemetry import emit
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 
-from rolehost.host.status import InstanceState, InstanceStatus
+from rolehost.host.instance.status import InstanceState, InstanceStatus
 
 _LONGEST_HEAD = 8192
 _READ_SECONDS = 5.0

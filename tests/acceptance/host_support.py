@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from rolehost.environment import Role
-from rolehost.host.addresses import run_topology
 from rolehost.host.assignment import Assignment, Topology
+from rolehost.host.ports.addresses import run_topology
 from rolehost.service_model import ServiceModel, load
 
 _Value = TypeVar("_Value")
@@ -43,7 +43,7 @@ def note(word):
 UP = """
 import asyncio, os, sys
 from pathlib import Path
-from rolehost.host.fabric import up
+from rolehost.host.fabric.fabric import up
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
 configure_logging()

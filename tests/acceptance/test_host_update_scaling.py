@@ -98,6 +98,19 @@ def test_scaling_up_and_down(service: Updated) -> None:
     assert service.pids("Worker_IN_0") < before  # nobody who stayed was started again
 
 
+def test_scaling_right_after_an_update_of_the_watched_file_stays(service: Updated) -> None:
+    """The watch sees the file a moment later; it says nothing new, and must not take the scaling back."""
+    service.define(instances=1)
+    service.up_and_ready()
+    service.define("good day", instances=1)
+    service.done("update", service.file, "--no-wait")
+    service.done("scale", "Worker", 2)
+    service.define("good evening", instances=2)
+    service.until_noted("changed:good evening")
+    assert [each["instance"] for each in service.status()["instances"]] == ["Worker_IN_0", "Worker_IN_1"]
+    assert service.status()["generation"] == 4
+
+
 def test_an_instance_that_leaves_gets_no_more_connections(tmp_path: Path) -> None:
     with running(tmp_path, ROLES + LINGERING) as service:
         port = free_port()

@@ -17,8 +17,8 @@ from node_client_support import Guest, lay_out
 
 from rolehost import clock
 from rolehost.environment import LocalResource, Role, RoleInstance, RoleInstanceEndpoint, Snapshot
-from rolehost.host.channel import RuntimeChannel
-from rolehost.host.wire import CurrentState
+from rolehost.host.channel.server import RuntimeChannel
+from rolehost.host.channel.wire import CurrentState
 
 pytestmark = pytest.mark.acceptance
 

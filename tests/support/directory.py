@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rolehost import clock
-from rolehost.host.directory import DirectoryClient, DirectoryTimes
+from rolehost.host.directory.client import DirectoryClient, DirectoryTimes
 
 ROOT = Path(__file__).resolve().parents[2]
 # Short enough to wait for, and long enough for two busy cores.

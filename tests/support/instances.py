@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
-from rolehost.host import approot
+from rolehost.host.instance import approot
+from rolehost.host.instance.plan import InstancePlan
 from rolehost.host.paths import DataDirectory
-from rolehost.host.plan import InstancePlan
 from rolehost.service_model import RoleModel, ServiceModel
 
 # Markers begin with it: two runs of the tests on one machine must not take each other's processes for their own.

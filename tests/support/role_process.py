@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from rolehost.environment import Role, RoleInstance, Snapshot
-from rolehost.host.channel import RuntimeChannel
-from rolehost.host.leases import StatusLeases
-from rolehost.host.wire import CurrentState
+from rolehost.host.channel.leases import StatusLeases
+from rolehost.host.channel.server import RuntimeChannel
+from rolehost.host.channel.wire import CurrentState
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,7 @@ class HostedRole:
             "RoleInstanceID": self.snapshot.current_role_instance.id,
             **self._environ,
         }
-        argv = ["-P", "-m", "rolehost.host.role_process", self._entry_point, "--path", str(self.directory)]
+        argv = ["-P", "-m", "rolehost.host.role.role_process", self._entry_point, "--path", str(self.directory)]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, *argv, env=environ, cwd=self.directory, stderr=self._stderr, stdout=self._stderr

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from rolehost import clock
-from rolehost.host.directory_rows import TABLE, InstanceRows
-from rolehost.host.instance_metadata import InstanceMetadata
+from rolehost.host.directory.instance_metadata import InstanceMetadata
+from rolehost.host.directory.rows import TABLE, InstanceRows
 from rolehost.stores import Stores
 
 MACHINE = InstanceMetadata(

@@ -12,8 +12,8 @@ from types import MappingProxyType
 import pytest
 
 from rolehost.errors import RoleHostError
-from rolehost.host.addresses import Net, advertised, run_topology, up_topology
 from rolehost.host.assignment import Topology
+from rolehost.host.ports.addresses import Net, advertised, run_topology, up_topology
 from rolehost.service_model import (
     ExecutionContext,
     InputEndpoint,
@@ -181,7 +181,7 @@ def test_a_limited_guest_gets_no_port_that_it_can_not_bind(net: Net) -> None:
 
 
 def test_where_there_is_one_address_every_instance_has_ports_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rolehost.host.net._guarded", lambda _second: None)
+    monkeypatch.setattr("rolehost.host.ports.net._guarded", lambda _second: None)
     with Net.take("crowded") as net:
         internal = {"Peer": InternalEndpoint(name="Peer", ports=PortRange(18081, 18081))}
         found = places(up_topology(service(worker(instances=3, internal_endpoints=internal)), {}, net))

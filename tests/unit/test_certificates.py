@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from rolehost.environment import Certificate as Seen
 from rolehost.errors import StartupError
-from rolehost.host.certificates import installed, missing, require
-from rolehost.host.plan import InstancePlan
+from rolehost.host.instance.certificates import installed, missing, require
+from rolehost.host.instance.plan import InstancePlan
 from rolehost.service_model import Certificate, RoleModel
 from rolehost.telemetry import subscribe
 from support.instances import make_plan

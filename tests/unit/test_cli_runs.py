@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rolehost.host.directory_runs import RunRecords
+from rolehost.host.directory.runs import RunRecords
 from rolehost.jobs.job import End
 from rolehost.stores import Stores
 from support.commands import ended, invoke, submitted, with_stores

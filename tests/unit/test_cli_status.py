@@ -71,7 +71,7 @@ class Service:
             for line in lines:
                 yield line
 
-        monkeypatch.setattr("rolehost.host.control.ask", ask)
+        monkeypatch.setattr("rolehost.host.fabric.control.ask", ask)
 
 
 def accepted(**facts: Any) -> dict[str, Any]:

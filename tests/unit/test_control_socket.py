@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rolehost.errors import NoServiceError, RoleHostError
-from rolehost.host.control import SOCKET, Say, ask, serving
+from rolehost.host.fabric.control import SOCKET, Say, ask, serving
 
 
 async def echo(request: Mapping[str, Any], say: Say) -> None:

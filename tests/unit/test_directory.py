@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rolehost import clock
-from rolehost.host import directory_mail
-from rolehost.host.directory import DirectoryClient
-from rolehost.host.directory_rows import TABLE
-from rolehost.host.directory_status import stored_events, stored_runs, stored_status
+from rolehost.host.directory import mail as directory_mail
+from rolehost.host.directory.client import DirectoryClient
+from rolehost.host.directory.rows import TABLE
+from rolehost.host.directory.status import stored_events, stored_runs, stored_status
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
 from support.directory import TIMES, environ, facts_of, helpers_of, holders, until

@@ -15,12 +15,15 @@ import pytest
 
 from rolehost import clock
 from rolehost.errors import StoreFullError
-from rolehost.host import directory_events, directory_keeper, directory_process, directory_runs
-from rolehost.host.directory import DirectoryTimes
-from rolehost.host.directory_events import RoleEvents
-from rolehost.host.directory_process import Directory, Inbox
-from rolehost.host.directory_runs import RunRecords
-from rolehost.host.directory_status import stored_events, stored_runs, stored_status
+from rolehost.host.directory import directory_process
+from rolehost.host.directory import events as directory_events
+from rolehost.host.directory import keeper as directory_keeper
+from rolehost.host.directory import runs as directory_runs
+from rolehost.host.directory.client import DirectoryTimes
+from rolehost.host.directory.directory_process import Directory, Inbox
+from rolehost.host.directory.events import RoleEvents
+from rolehost.host.directory.runs import RunRecords
+from rolehost.host.directory.status import stored_events, stored_runs, stored_status
 from rolehost.host.link import Link
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rolehost.errors import InstanceLostError, StoreError
-from rolehost.host.directory_rows import TABLE, Holding, InstanceRows, facts_of, process_name
-from rolehost.host.directory_status import stored_status
+from rolehost.host.directory.rows import TABLE, Holding, InstanceRows, facts_of, process_name
+from rolehost.host.directory.status import stored_status
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
 from rolehost.testing import Faults, FaultyStores

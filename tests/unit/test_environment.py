@@ -22,8 +22,8 @@ from rolehost.environment import (
     Snapshot,
     parse_snapshot,
 )
-from rolehost.environment_host import TestingHost
 from rolehost.errors import RoleEnvironmentError
+from rolehost.service_runtime.host_side import TestingHost
 
 
 def snapshot(**settings: str) -> Snapshot:

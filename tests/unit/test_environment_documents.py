@@ -15,7 +15,7 @@ from rolehost.environment import (
     Snapshot,
     parse_snapshot,
 )
-from rolehost.host.wire import environment_document
+from rolehost.host.channel.wire import environment_document
 from rolehost.service_model import RoleModel
 from support.instances import make_plan
 

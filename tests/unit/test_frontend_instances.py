@@ -11,7 +11,7 @@ import pytest
 from rolehost.errors import StoreUnavailableError
 from rolehost.frontend import instances as shown
 from rolehost.frontend.views import LOOKS
-from rolehost.host.status import InstanceState
+from rolehost.host.instance.status import InstanceState
 from support.front_end import FrontEnd, front_end
 from support.seeded_instances import STDERR, instance, seed_instances
 

@@ -25,8 +25,8 @@ from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
 from rolehost.frontend.views import ago, human_duration, human_size, plain
-from rolehost.host.relay import Relay
-from rolehost.host.rotation import Backend
+from rolehost.host.ports.relay import Relay
+from rolehost.host.ports.rotation import Backend
 from rolehost.telemetry import subscribe
 from support.front_end import front_end, picture, until
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rolehost.errors import RoleHostError
-from rolehost.host.listening import listen, shown_address
+from rolehost.host.instance.silence import Silence
+from rolehost.host.instance.status import InstanceState, InstanceStatus
 from rolehost.host.paths import DataDirectory, only_one, role_root
+from rolehost.host.ports.listening import listen, shown_address
 from rolehost.host.probes import Probes, ask, reserve_port
-from rolehost.host.silence import Silence
-from rolehost.host.status import InstanceState, InstanceStatus
 from rolehost.service_model import LocalStorage
 from rolehost.user_code import UserCode
 

@@ -15,10 +15,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from rolehost.errors import RoleEnvironmentError, StartupError
-from rolehost.host import approot
+from rolehost.host.channel.wire import environment_document
+from rolehost.host.instance import approot
+from rolehost.host.instance.variables import resolve
 from rolehost.host.paths import DataDirectory
-from rolehost.host.variables import resolve
-from rolehost.host.wire import environment_document
 from rolehost.processes import MARKER
 from rolehost.service_model import (
     InputEndpoint,

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from rolehost.host import instance_metadata
-from rolehost.host.directory import DirectoryClient
-from rolehost.host.directory_status import stored_status
-from rolehost.host.instance_metadata import InstanceMetadata, ask_metadata
+from rolehost.host.directory import instance_metadata
+from rolehost.host.directory.client import DirectoryClient
+from rolehost.host.directory.instance_metadata import InstanceMetadata, ask_metadata
+from rolehost.host.directory.status import stored_status
 from rolehost.stores.connect import connect
 from support.directory import TIMES, environ, facts_of, until
 

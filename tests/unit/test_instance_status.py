@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rolehost.environment import RoleInstance, RoleInstanceEndpoint
-from rolehost.host.status import Crash, InstanceState, InstanceStatus, Stage
+from rolehost.host.instance.status import Crash, InstanceState, InstanceStatus, Stage
 
 CRASH = Crash(reason="broken", stage=Stage.RUN, exit_code=1, stderr="Traceback", at="2026-11-21T00:00:00.000Z")
 

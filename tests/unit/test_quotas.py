@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rolehost import clock
-from rolehost.host import quotas
-from rolehost.host.plan import InstancePlan
-from rolehost.host.quotas import MEGABYTE, Overflow, QuotaWatch
+from rolehost.host.instance import quotas
+from rolehost.host.instance.plan import InstancePlan
+from rolehost.host.instance.quotas import MEGABYTE, Overflow, QuotaWatch
 from rolehost.processes import disk_usage as measuring
 from rolehost.processes.disk_usage import disk_usage
 from rolehost.service_model import LocalStorage, RoleModel

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolehost.host.recycling import KuduPauses, RecyclePauses, RecycleReason, ServiceFabricPauses, pauses_of
+from rolehost.host.instance.recycling import KuduPauses, RecyclePauses, RecycleReason, ServiceFabricPauses, pauses_of
 from rolehost.service_model import RecycleBackoff
 
 

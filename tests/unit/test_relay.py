@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rolehost.errors import RoleHostError
-from rolehost.host import relay as relay_module
-from rolehost.host.relay import Relay
-from rolehost.host.rotation import Backend, Rotation
+from rolehost.host.ports import relay as relay_module
+from rolehost.host.ports.relay import Relay
+from rolehost.host.ports.rotation import Backend, Rotation
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 RESET = struct.pack("ii", 1, 0)

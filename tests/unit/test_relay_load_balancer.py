@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rolehost import clock
-from rolehost.host.load_balancer import LoadBalancer, Seen, ask_probe
-from rolehost.host.rotation import Backend
+from rolehost.host.ports.load_balancer import LoadBalancer, Seen, ask_probe
+from rolehost.host.ports.rotation import Backend
 from rolehost.service_model import LoadBalancerProbe
 from support.fake_clock import FakeClock
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rolehost.errors import RoleHostError
-from rolehost.host.public_ports import PublicPorts
+from rolehost.host.ports.public_ports import PublicPorts
 from rolehost.service_model import (
     InputEndpoint,
     InstanceInputEndpoint,

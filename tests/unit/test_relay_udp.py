@@ -9,8 +9,8 @@ import pytest
 
 from rolehost import clock
 from rolehost.errors import RoleHostError
-from rolehost.host.rotation import Backend
-from rolehost.host.udp_relay import UdpRelay
+from rolehost.host.ports.rotation import Backend
+from rolehost.host.ports.udp_relay import UdpRelay
 
 
 class Answering(asyncio.DatagramProtocol):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from rolehost.environment import RoleEnvironment, RoleInstanceStatus, RoleInstanceStatusCheck
-from rolehost.host.channel import RuntimeChannel
-from rolehost.host.channel_client import RuntimeClient
-from rolehost.host.leases import StatusLeases
-from rolehost.host.status_checks import StatusChecks
+from rolehost.host.channel.client import RuntimeClient
+from rolehost.host.channel.leases import StatusLeases
+from rolehost.host.channel.server import RuntimeChannel
+from rolehost.host.role.status_checks import StatusChecks
 from rolehost.user_code import UserCode
 from support.fake_clock import FakeClock
 from support.role_process import HostedRole, a_snapshot

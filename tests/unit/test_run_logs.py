@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from rolehost.host import run_logs
-from rolehost.host.last_lines import last_lines
-from rolehost.host.own_streams import Lines, OwnStreams
+from rolehost.host.instance import run_logs
+from rolehost.host.instance.last_lines import last_lines
+from rolehost.host.instance.own_streams import Lines, OwnStreams
+from rolehost.host.instance.run_logs import KEPT_RUNS, RunLogs
 from rolehost.host.reporting import SilentReporter
-from rolehost.host.run_logs import KEPT_RUNS, RunLogs
 from rolehost.processes import Child, Output
 from rolehost.telemetry.logs import prettied
 

@@ -12,11 +12,9 @@ import pytest
 
 from rolehost.environment import Certificate, Role, RoleInstance, RoleInstanceEndpoint, parse_snapshot
 from rolehost.errors import WireError
-from rolehost.host.channel import RuntimeChannel
-from rolehost.host.channel_client import RuntimeClient
-from rolehost.host.paths import DataDirectory
-from rolehost.host.plan import InstancePlan
-from rolehost.host.wire import (
+from rolehost.host.channel.client import RuntimeClient
+from rolehost.host.channel.server import RuntimeChannel
+from rolehost.host.channel.wire import (
     CurrentState,
     GoalState,
     current_state,
@@ -25,6 +23,8 @@ from rolehost.host.wire import (
     read_current_state,
     read_goal,
 )
+from rolehost.host.instance.plan import InstancePlan
+from rolehost.host.paths import DataDirectory
 from rolehost.service_model import InputEndpoint, LocalStorage, RoleModel, ServiceModel
 
 PUBLISHED = {

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from rolehost import clock
-from rolehost.host.leases import StatusLeases
-from rolehost.host.wire import FOREVER, CurrentState, current_state, read_current_state
+from rolehost.host.channel.leases import StatusLeases
+from rolehost.host.channel.wire import FOREVER, CurrentState, current_state, read_current_state
 from support.fake_clock import FakeClock
 
 

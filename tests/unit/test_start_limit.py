@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rolehost.host.start_limit import start_overdue
+from rolehost.host.instance.start_limit import start_overdue
 from rolehost.telemetry import subscribe
 from support.fake_clock import FakeClock
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rolehost.errors import StartupTaskError
-from rolehost.host.plan import InstancePlan
-from rolehost.host.startup_tasks import TASK_ENDED, TASK_STARTED, StartupTasks
+from rolehost.host.instance.plan import InstancePlan
+from rolehost.host.instance.startup_tasks import TASK_ENDED, TASK_STARTED, StartupTasks
 from rolehost.processes import Child, ChildIdentity, become_subreaper, end_strays
 from rolehost.service_model import ExecutionContext, LocalStorage, RoleModel, StartupTask, TaskType
 from rolehost.telemetry import subscribe

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from rolehost.host.walk import Concern, Mode, Standing, Step, Walk, steps
+from rolehost.host.fabric.walk import Concern, Mode, Standing, Step, Walk, steps
 
 START_SECONDS = 1800.0
 

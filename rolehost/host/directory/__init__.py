@@ -1,0 +1,1 @@
+"""The instance directory: leased rows, heartbeats, role events and run logs in the stores."""

@@ -1,0 +1,1 @@
+"""`rolehost up`: the whole service on one machine, its changes and its commands."""

@@ -1,0 +1,215 @@
+"""The running service as it was accepted last, and how a change of it reaches the instances."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from rolehost import clock
+from rolehost.environment import RoleInstance
+from rolehost.errors import RoleHostError, UpdateRefusedError
+from rolehost.host.fabric.fleet import Crew, Fleet
+from rolehost.host.fabric.generations import Generations, Goal, is_other, sees_other
+from rolehost.host.fabric.member import Member
+from rolehost.host.fabric.news import News
+from rolehost.host.fabric.walk import Concern, Mode, Standing, Walk, steps
+from rolehost.host.ports.addresses import Net, up_topology
+from rolehost.service_model import ServiceModel, TopologyChangeDiscovery
+from rolehost.telemetry import emit
+
+
+class Deployment:
+    """Brings a model to its instances, and each accepted change after it.
+
+    Args:
+        crew: what the instances are run with.
+        generations: where the models are written.
+        net: where the instances' addresses are from.
+    """
+
+    def __init__(self, crew: Crew, generations: Generations, net: Net) -> None:
+        self.news = News()
+        self.fleet = Fleet(crew, self._changed)
+        self.walk = Walk((), start_seconds=0.0)
+        self._crew = crew
+        self._generations = generations
+        self._net = net
+        self._goal: Goal | None = None
+        self._before: Goal | None = None
+        self._finished: Goal | None = None
+        self._bell = asyncio.Event()
+
+    @property
+    def goal(self) -> Goal:
+        """The newest generation; there is one from the first `apply` on."""
+        if self._goal is None:
+            raise RoleHostError("the service has not begun")
+        return self._goal
+
+    @property
+    def model(self) -> ServiceModel:
+        """What was accepted last."""
+        return self.goal.model
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every instance has the newest generation, or was given up, and those that had to leave have left."""
+        return self.walk.is_over and not self.fleet.leaving
+
+    def apply(self, model: ServiceModel, mode: Mode = Mode.AUTO) -> Goal:
+        """Take a model: instances that are new start, those that are too many stop, the others are walked.
+
+        Args:
+            model: it is valid, and may follow what runs.
+            mode: who leads the walk.
+
+        Raises:
+            RoleHostError: a public port is in use, or the model can't be written; nothing has changed.
+        """
+        counts = {name: role.instances for name, role in model.roles.items()}
+        self._bind(model, counts)
+        topology = up_topology(model, counts, self._net)
+        blast = model.topology_change_discovery is TopologyChangeDiscovery.BLAST
+        if self.is_settled or self._before is None:
+            self._before = self._goal
+        goal = self._goal = self._generations.make(model, topology, skip=1 if blast and self._goal else 0)
+        places = {each.id: each for role in topology.values() for each in role.instances}
+        unsettled = self._unsettled()
+        for name in [name for name in self.fleet.here if name not in places]:
+            self.fleet.retire(name, model.on_stop_seconds)
+        concerned = [
+            self._announce(goal, member, places[name], blast=blast) for name, member in self.fleet.here.items()
+        ]
+        arriving = [name for name in places if name not in self.fleet.here]
+        for name in arriving:
+            self.fleet.arrive(places[name], goal)
+        walked = [name for name, _, what in concerned if what is not Concern.NOTHING]
+        unsettled += arriving + (walked if blast else [])
+        self.walk = Walk(
+            steps(concerned), start_seconds=model.start_seconds, mode=mode, unsettled=dict.fromkeys(unsettled)
+        )
+        self._tell("began", mode=str(mode), walked=walked, new=arriving)
+        self._bell.set()
+        return goal
+
+    def rollback(self) -> Goal:
+        """Go back to what every instance had before the change that is under way.
+
+        Raises:
+            UpdateRefusedError: none is.
+        """
+        if self._before is None or self.is_settled:
+            raise UpdateRefusedError(["there is nothing to roll back: no update is under way"])
+        return self.apply(self._before.model)
+
+    def allow(self, domain: int) -> None:
+        """Let a manual walk go on to a domain.
+
+        Raises:
+            UpdateRefusedError: no walk waits for it.
+        """
+        if self.walk.mode is not Mode.MANUAL or self.walk.is_over:
+            raise UpdateRefusedError(["no update waits to be walked; `rolehost update FILE --mode manual` begins one"])
+        if not self.walk.allow(domain):
+            left = ", ".join(map(str, self.walk.domains_left)) or "none"
+            raise UpdateRefusedError([f"no instance of domain {domain} waits for the update; domains that do: {left}"])
+        self._bell.set()
+
+    def status(self) -> dict[str, Any]:
+        """The service as `rolehost status --json` writes it."""
+        order = {name: place for place, name in enumerate(self.model.roles)}
+        members = sorted(self.fleet.members, key=lambda each: (order[each.instance.role.name], each.number))
+        return {
+            "service": self.model.name,
+            "deployment": self._crew.grounds.deployment_id,
+            "generation": self.goal.generation,
+            "at": clock.iso(clock.now()),
+            "walk": self._walk_facts(),
+            "instances": [dict(member.facts) for member in members],
+        }
+
+    async def run(self) -> None:
+        """Lead the walks, one after the other."""
+        while True:
+            self._bell.clear()
+            self._advance()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.walk.seconds_left(clock.monotonic())):
+                    await self._bell.wait()
+
+    def _advance(self) -> None:
+        walk, domain, late = self.walk, self.walk.domain, len(self.walk.late)
+        while told := walk.advance(clock.monotonic(), self.fleet.look):
+            for member in [self.fleet.here[name] for name in told if name in self.fleet.here]:
+                if member.goal is not self.goal:
+                    member.tell(self.goal)
+            if walk.domain is not None:
+                self._tell("domain", domain=walk.domain, instances=list(told))
+        if walk.domain is None and domain is not None:
+            self._publish()  # this domain is done, and no other was begun
+        if given_up := walk.late[late:]:
+            self._tell("late", instances=given_up)
+        if self.is_settled and self._finished is not self._goal:
+            self._finished = self._goal
+            self._generations.keep([member.goal for member in self.fleet.members] + [self.goal])
+            self._tell("finished", late=list(walk.late))
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        if self.goal.generation > 1:  # else it is the start
+            emit(f"update.{event}", generation=self.goal.generation, **facts)
+        self.news.tell({"update": event, "generation": self.goal.generation, **facts})
+        self._publish()
+
+    def _changed(self) -> None:
+        self._publish()
+        self._bell.set()
+
+    def _publish(self) -> None:
+        if self.news.is_heard:
+            self.news.tell({"status": self.status()})
+
+    def _bind(self, model: ServiceModel, counts: Mapping[str, int]) -> None:
+        try:
+            self._crew.ports.bind(model, counts)
+        except RoleHostError:
+            if self._goal is not None:  # what it has closed on the way is opened again
+                kept = {name: role.instances for name, role in self.model.roles.items()}
+                self._crew.ports.bind(self.model, kept)
+            raise
+
+    def _unsettled(self) -> list[str]:
+        """Who was told of the change before this one, or started with it, and is under way still."""
+        if self.walk.is_over:
+            return []
+        known = [member for name, member in self.fleet.here.items() if name in self.walk.involved]
+        return [member.id for member in known if member.standing is not Standing.READY]
+
+    def _announce(self, goal: Goal, member: Member, instance: RoleInstance, *, blast: bool) -> tuple[str, int, Concern]:
+        """Tell an instance at once what it needn't be walked for; the answer is what is left for the walk."""
+        other, sees = is_other(member.goal, goal, instance), sees_other(member.goal, goal, instance)
+        member.instance = instance
+        what = Concern.NOTHING
+        if other:
+            what = Concern.WHOLE
+            if blast and sees:
+                member.tell(member.goal.with_topology(goal))
+        elif sees and not blast:
+            what = Concern.TOPOLOGY
+        else:
+            member.tell(goal.at_once() if sees else goal)
+        return instance.id, instance.update_domain, what
+
+    def _walk_facts(self) -> dict[str, Any] | None:
+        if self.goal.generation == 1 or self.is_settled:
+            return None
+        instances = list(self.fleet.here.values())
+        generation = self.goal.generation
+        return {
+            "mode": str(self.walk.mode),
+            "generation": generation,
+            "domain": self.walk.domain,
+            "updated": sum(member.facts["generation"] >= generation for member in instances),
+            "of": len(instances),
+        }

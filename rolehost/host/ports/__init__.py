@@ -1,0 +1,1 @@
+"""Addresses, public ports, and the relay between them."""

@@ -1,0 +1,1 @@
+"""The role process: a role's hooks, its events and its status, from the inside."""
