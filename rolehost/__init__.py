@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rolehost.jobs.job import Job, JobSpec, JobState
     from rolehost.workers.console_app import ConsoleApp
     from rolehost.workers.console_worker import ConsoleAppWorker
+    from rolehost.workers.exit_policy import ExitRule, Verdict
     from rolehost.workers.outcome import Outcome
     from rolehost.workers.queue_worker import QueueWorker
     from rolehost.workers.scratch import Scratch
@@ -50,6 +51,7 @@ __all__ = [
     "ConfigurationSettingChange",
     "ConsoleApp",
     "ConsoleAppWorker",
+    "ExitRule",
     "Job",
     "JobSpec",
     "JobState",
@@ -75,6 +77,7 @@ __all__ = [
     "SimultaneousTopologyChange",
     "ThumbnailWorker",
     "TopologyChange",
+    "Verdict",
     "__version__",
     "get_setting",
     "role_environment",
@@ -87,6 +90,7 @@ _HOMES = {
     "ConfigurationSettingChange": "rolehost.environment",
     "ConsoleApp": "rolehost.workers.console_app",
     "ConsoleAppWorker": "rolehost.workers.console_worker",
+    "ExitRule": "rolehost.workers.exit_policy",
     "Job": "rolehost.jobs.job",
     "JobSpec": "rolehost.jobs.job",
     "JobState": "rolehost.jobs.job",
@@ -112,6 +116,7 @@ _HOMES = {
     "SimultaneousTopologyChange": "rolehost.environment",
     "ThumbnailWorker": "rolehost.workers.thumbnail",
     "TopologyChange": "rolehost.environment",
+    "Verdict": "rolehost.workers.exit_policy",
     "get_setting": "rolehost.environment",
     "role_environment": "rolehost.environment",
 }

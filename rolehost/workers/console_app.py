@@ -19,6 +19,7 @@ from typing import Any
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.processes import Child, ChildIdentity, Exit, WarmStarts
+from rolehost.workers.exit_policy import ExitRule
 from rolehost.workers.halt import Halt
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -39,6 +40,8 @@ class ConsoleApp:
             name are replaced inside each argument; an argument never becomes two.
         timeout: seconds; None: the worker's setting.
         bad_input_exit_codes: exit codes that say that the input is at fault, so that no retry helps.
+        exit_rules: what other exits mean; the first that fits decides, before the codes above.
+        verify: the template of a command that looks at the result, `{result}`: anything but exit code 0 is bad output.
         environment: further variables for it, beside the allow-list.
         warm_imports: of a Python script, called as `{python} SCRIPT ...`: the modules that it needs. They are imported
             once, and each run is a fork that has them: a process of its own, which starts in a fraction of the time.
@@ -49,6 +52,8 @@ class ConsoleApp:
     argv: Sequence[str]
     timeout: float | None = None
     bad_input_exit_codes: Collection[int] = frozenset()
+    exit_rules: Sequence[ExitRule] = ()
+    verify: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     warm_imports: Sequence[str] | None = None
 

@@ -21,9 +21,10 @@ from rolehost.workers.console_app import (
     run_console_app,
     standard_values,
 )
-from rolehost.workers.outcome import Outcome, fault_of, plain_suffix
+from rolehost.workers.exit_policy import end_of
+from rolehost.workers.outcome import Outcome, fault_of, other_type, plain_suffix
 from rolehost.workers.queue_worker import QueueWorker
-from rolehost.workers.reasons import exited, shortened
+from rolehost.workers.reasons import exited, last_line, shortened
 from rolehost.workers.scratch import Scratch
 
 
@@ -102,25 +103,46 @@ class ConsoleAppWorker(QueueWorker):
         # Ours come last: what a client submits must never say which program runs.
         values = {name: str(value) for name, value in job.parameters.items()} | standard_values(os.environ)
         values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
-        settings = self._settings
+        shown = _Shown(scratch, job.source.name)
         try:
-            run = await run_console_app(
-                fill(template, values),
-                env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
-                cwd=scratch.folder,
-                marker=f"{self._marker}{scratch.folder.name}",
-                identity=self.identity,
-                timeout=self.app.timeout or settings.timeout,
-                grace=self.grace,
-                output=settings.output,
-                warm=self._warm,
-                halt=scratch.halt,
-            )
+            run = await self._run(template, values, scratch, self._warm)
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
         made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
-        judged = self._judge(run, made, _Shown(scratch, job.source.name))
+        judged = self._judge(run, made, shown)
+        if judged.end is End.OK and self.app.verify:
+            judged = await self._verified(judged, values, scratch, shown)
         return scratch.halt.judged(judged, self.app.name)
+
+    async def _run(
+        self, template: Sequence[str], values: Mapping[str, str], scratch: Scratch, warm: WarmStarts | None = None
+    ) -> Run:
+        """Run a command of the job's, in its scratch directory."""
+        return await run_console_app(
+            fill(template, values),
+            env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
+            cwd=scratch.folder,
+            marker=f"{self._marker}{scratch.folder.name}",
+            identity=self.identity,
+            timeout=self.app.timeout or self._settings.timeout,
+            grace=self.grace,
+            output=self._settings.output,
+            warm=warm,
+            halt=scratch.halt,
+        )
+
+    async def _verified(self, made: Outcome, values: Mapping[str, str], scratch: Scratch, shown: _Shown) -> Outcome:
+        """Have the result looked at; what it says of a bad one is the reason."""
+        try:
+            run = await self._run(self.app.verify, {**values, "result": values["target"]}, scratch)
+        except ProgramNotFoundError as error:
+            return replace(made, end=End.BAD_OUTPUT, detail=f"the result could not be verified: {error}")
+        if not run.timed_out and run.exit.code == 0:
+            return made
+        said = (
+            "it took too long" if run.timed_out else last_line(shown.text(run.stderr)) or f"exit code {run.exit.code}"
+        )
+        return replace(made, end=End.BAD_OUTPUT, detail=shortened(f"the result did not pass its verification: {said}"))
 
     def _asked(self, job: JobSpec) -> tuple[Sequence[str], str, str]:
         """What subclasses say of a job, in one call off the infrastructure loop."""
@@ -137,14 +159,11 @@ class ConsoleAppWorker(QueueWorker):
         name = self.app.name
         if run.timed_out:
             return outcome(End.TIMEOUT, f"{name} was stopped: it ran longer than its timeout")
-        if run.exit.signal:
-            return outcome(End.KILLED, exited(name, None, run.exit.signal, stderr))
-        if run.exit.code in self.app.bad_input_exit_codes:
-            return outcome(End.BAD_INPUT, exited(name, run.exit.code, None, stderr))
-        if run.exit.code != 0:
-            return outcome(End.APP_ERROR, exited(name, run.exit.code, None, stderr))
-        if made.result and (fault := fault_of(made.result)):
-            return outcome(End.BAD_OUTPUT, f"{name} exited with code 0, but {fault}")
+        end = end_of(run.exit, run.stderr, self.app.exit_rules, self.app.bad_input_exit_codes)
+        if end is not End.OK:
+            return outcome(end, exited(name, run.exit.code, run.exit.signal, stderr))
+        if made.result and (fault := fault_of(made.result) or other_type(made.result, made.result_type)):
+            return outcome(End.BAD_OUTPUT, f"{exited(name, run.exit.code, run.exit.signal, '')}, but {fault}")
         return replace(made, exit_code=code, stdout=stdout, stderr=stderr)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from rolehost.jobs.job import End
+from rolehost.jobs.sniffing import PICTURES, UNKNOWN, sniff_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,15 @@ def fault_of(result: Path | None) -> str:
     if result.is_symlink() or not result.is_file():
         return "its result is no regular file"
     return "" if result.stat().st_size else "its result is empty"
+
+
+def other_type(result: Path, promised: str) -> str:
+    """What is wrong with a result's type, in words; empty if nothing is, or if such files aren't known here."""
+    found = sniff_file(result)
+    if found == promised or promised not in PICTURES:
+        return ""
+    what = "no picture" if found == UNKNOWN else found
+    return f"its result is {what}, not {promised}"
 
 
 def plain_suffix(name: str) -> str:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from rolehost.environment import RoleEnvironment
 from rolehost.errors import InvalidParameterError
 from rolehost.jobs.job import Charges, End, Job, JobSpec, JobState
 from rolehost.processes import MARKER, ChildIdentity
 from rolehost.workers.console_app import ConsoleApp, allowed_environment, fill, standard_values
 from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.processing import process_message
+from support.console_apps import outcome, shell, worker
 from support.descriptors import loud_stdin
 from support.jobs import CONTENT, KIND, Bench, claimed, open_bench, until
 
@@ -35,34 +35,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with open_bench(tmp_path) as bench:
         yield bench
         assert list(bench.root.iterdir()) == []
-
-
-def worker(bench: Bench, *argv: str, identity: ChildIdentity | None = None, **more: Any) -> ConsoleAppWorker:
-    """A worker for an application, prepared as the role would."""
-
-    class Worker(ConsoleAppWorker):
-        kind = KIND
-        app = ConsoleApp(argv, **more)
-
-    made = Worker()
-    made.role_environment = RoleEnvironment.for_testing()
-    made._settings = bench.desk.settings
-    made.identity = identity
-    return made
-
-
-def shell(bench: Bench, script: str, **more: Any) -> ConsoleAppWorker:
-    """A worker whose application is a script with the arguments SOURCE and TARGET."""
-    path = bench.folder / "application"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return worker(bench, str(path), "{source}", "{target}", **more)
-
-
-async def outcome(bench: Bench, worker: ConsoleAppWorker, **more: Any) -> Job:
-    job = await bench.submit(**more)
-    await bench.process(worker.attempt)
-    return await bench.row(job.id)
 
 
 async def dumped(bench: Bench, *template: str, **more: Any) -> dict[str, Any]:
