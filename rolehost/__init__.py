@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rolehost.workers.queue_worker import QueueWorker
     from rolehost.workers.scratch import Scratch
     from rolehost.workers.thumbnail import ThumbnailWorker
+    from rolehost.workers.watchdog import Limits
 
 __all__ = [
     "BadInputError",
@@ -55,6 +56,7 @@ __all__ = [
     "Job",
     "JobSpec",
     "JobState",
+    "Limits",
     "LocalResource",
     "Outcome",
     "QueueWorker",
@@ -94,6 +96,7 @@ _HOMES = {
     "Job": "rolehost.jobs.job",
     "JobSpec": "rolehost.jobs.job",
     "JobState": "rolehost.jobs.job",
+    "Limits": "rolehost.workers.watchdog",
     "LocalResource": "rolehost.environment",
     "Outcome": "rolehost.workers.outcome",
     "QueueWorker": "rolehost.workers.queue_worker",

@@ -21,6 +21,7 @@ PUBLIC = {
     "Job",
     "JobSpec",
     "JobState",
+    "Limits",
     "LocalResource",
     "Outcome",
     "QueueWorker",

@@ -7,7 +7,7 @@ from rolehost.processes.exits import Exit
 from rolehost.processes.identity import ChildIdentity
 from rolehost.processes.lineage import become_subreaper, die_with_parent
 from rolehost.processes.output import Output
-from rolehost.processes.tree import MARKER, end_strays
+from rolehost.processes.tree import MARKER, Usage, end_strays
 from rolehost.processes.unprivileged import unprivileged_identity
 from rolehost.processes.warm import WarmStarts
 
@@ -17,6 +17,7 @@ __all__ = [
     "ChildIdentity",
     "Exit",
     "Output",
+    "Usage",
     "WarmStarts",
     "become_subreaper",
     "die_with_parent",

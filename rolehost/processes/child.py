@@ -162,6 +162,10 @@ class Child:
             await asyncio.wait([self._life])
         return self._exit
 
+    def usage(self) -> tree.Usage:
+        """What its tree takes at the moment; a look at the whole machine, for a thread."""
+        return tree.usage(self._root)
+
     async def stop(self, grace: float = 10.0) -> Exit:
         """End the whole tree: TERM, then KILL for what is left after the grace. May be repeated, also with less grace.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MARKER = "ROLEHOST_CHILD"
@@ -13,11 +13,16 @@ MARKER = "ROLEHOST_CHILD"
 AVAILABLE = Path("/proc/self/stat").exists()
 
 _PREFIX = f"{MARKER}=".encode()
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process as it was when it was looked at; `started` (clock ticks since boot) tells a reused pid apart."""
+    """A process as it was when it was looked at; `started` (clock ticks since boot) tells a reused pid apart.
+
+    `worked` are seconds of processor time, its ended children's included; `memory` is what is resident, in bytes.
+    """
 
     pid: int
     parent: int
@@ -25,6 +30,8 @@ class Process:
     session: int
     zombie: bool
     started: int
+    worked: float = field(default=0.0, compare=False)
+    memory: int = field(default=0, compare=False)
 
 
 def _read(path: str) -> bytes:
@@ -45,7 +52,16 @@ def process(pid: int) -> Process | None:
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
-    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0] in b"ZX", int(fields[19]))
+    return Process(
+        pid,
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        fields[0] in b"ZX",
+        int(fields[19]),
+        worked=sum(map(int, fields[11:15])) / _TICKS,
+        memory=int(fields[21]) * _PAGE,
+    )
 
 
 def processes() -> dict[int, Process]:

@@ -21,7 +21,7 @@ from rolehost.processes.lineage import is_subreaper
 from rolehost.processes.procfs import MARKER, Process
 from rolehost.telemetry import emit
 
-__all__ = ["MARKER", "Root", "end_strays", "end_tree", "live", "signal_tree"]
+__all__ = ["MARKER", "Root", "Usage", "end_strays", "end_tree", "live", "signal_tree", "usage"]
 
 _REAP_SECONDS = 1.0
 _KILL_SECONDS = 5.0  # what a killed process may take to go; one that hangs in the kernel takes longer
@@ -51,6 +51,28 @@ def members(root: Root) -> list[Process]:
     tree = _alive(table, _with_descendants(table, found, others))
     _seen.update((each.pid, each.started) for each in tree)
     return tree
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tree takes: seconds of processor time so far, and bytes that are resident now."""
+
+    worked: float
+    memory: int
+
+
+def usage(root: Root) -> Usage:
+    """What a child's tree takes. Markers are read only of what was left to us: a look costs a millisecond or two."""
+    table = procfs.processes()
+    us = os.getpid()
+    found = {
+        each.pid
+        for each in table.values()
+        if each.started >= root.started
+        and (root.pid in {each.pid, each.session} or (each.parent == us and procfs.marker(each.pid) == root.marker))
+    }
+    tree = [table[pid] for pid in _with_descendants(table, found, ())]
+    return Usage(sum(each.worked for each in tree), sum(each.memory for each in tree))
 
 
 def _is_in(root: Root, each: Process, *, by_marker: bool) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import sys
@@ -18,9 +19,11 @@ from typing import Any
 
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
+from rolehost.jobs.job import End
 from rolehost.processes import Child, ChildIdentity, Exit, WarmStarts
 from rolehost.workers.exit_policy import ExitRule
 from rolehost.workers.halt import Halt
+from rolehost.workers.watchdog import Limits, Verdict, Watchdog
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 GRACE_MOVES = 0.2
@@ -42,6 +45,8 @@ class ConsoleApp:
         bad_input_exit_codes: exit codes that say that the input is at fault, so that no retry helps.
         exit_rules: what other exits mean; the first that fits decides, before the codes above.
         verify: the template of a command that looks at the result, `{result}`: anything but exit code 0 is bad output.
+        limits: what it may take.
+        stall: seconds without any sign of life, after which it is stopped; None: the worker's setting.
         environment: further variables for it, beside the allow-list.
         warm_imports: of a Python script, called as `{python} SCRIPT ...`: the modules that it needs. They are imported
             once, and each run is a fork that has them: a process of its own, which starts in a fraction of the time.
@@ -54,6 +59,8 @@ class ConsoleApp:
     bad_input_exit_codes: Collection[int] = frozenset()
     exit_rules: Sequence[ExitRule] = ()
     verify: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    stall: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     warm_imports: Sequence[str] | None = None
 
@@ -81,7 +88,7 @@ class Run:
     """How a run ended."""
 
     exit: Exit
-    timed_out: bool
+    stopped: Verdict | None
     stdout: str
     stderr: str
 
@@ -125,6 +132,9 @@ async def run_console_app(
     timeout: float,  # noqa: ASYNC109 - the tree is ended, not only the waiting
     grace: Callable[[], float],
     output: int,
+    stall: float = math.inf,
+    limits: Limits | None = None,
+    result: Path | None = None,
     warm: WarmStarts | None = None,
     halt: Halt | None = None,
 ) -> Run:
@@ -139,6 +149,9 @@ async def run_console_app(
         timeout: seconds until the whole tree is asked to end.
         grace: tells the seconds from TERM to KILL; asked again meanwhile, for they may become fewer.
         output: bytes kept of each stream.
+        stall: seconds without any sign of life until it is asked to end.
+        limits: what it may take.
+        result: the file whose growth is a sign of life.
         warm: starts it without an interpreter's start, where it can.
         halt: kills it when the job has to stop at once.
 
@@ -147,19 +160,33 @@ async def run_console_app(
         OSError: it could not be started, or nobody knows how it ended; not its own fault.
     """
     spawn = warm.spawn if warm else Child.spawn
-    child = await spawn(argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=output)
-    timed_out = False
+    limits = limits or Limits()
+    line = limits.chain(argv)
+    child = await spawn(line, env=env, cwd=cwd, marker=marker, identity=identity, capture=output)
     try:
         with (halt or Halt()).ends(child.kill):
-            async with asyncio.timeout(timeout):
-                ended = await child.wait()
-    except TimeoutError:
-        timed_out = True
-        ended = await _stop(child, grace)
+            stopped = await _watched(child, Watchdog(child, result, memory=limits.memory, stall=stall), timeout)
+        if stopped is not None and stopped.end is End.OOM:
+            child.kill()  # a grace would be used to take more
+        ended = await (child.wait() if stopped is None else _stop(child, grace))
     except BaseException:
         await asyncio.shield(_stop(child, grace))
         raise
-    return Run(exit=ended, timed_out=timed_out, stdout=child.stdout.text(), stderr=child.stderr.text())
+    return Run(exit=ended, stopped=stopped, stdout=child.stdout.text(), stderr=child.stderr.text())
+
+
+async def _watched(child: Child, watchdog: Watchdog, timeout: float) -> Verdict | None:  # noqa: ASYNC109 - as above
+    """Wait for the end; why it has to be stopped, if it has to."""
+    waiting, watching = asyncio.create_task(child.wait()), asyncio.create_task(watchdog.bite())
+    try:
+        await asyncio.wait({waiting, watching}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return None
+        return watching.result() if watching.done() else Verdict(End.TIMEOUT, "it ran longer than its timeout")
+    finally:
+        for task in (waiting, watching):
+            task.cancel()
+        await asyncio.gather(waiting, watching, return_exceptions=True)
 
 
 async def _stop(child: Child, grace: Callable[[], float]) -> Exit:

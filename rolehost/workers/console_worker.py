@@ -127,6 +127,9 @@ class ConsoleAppWorker(QueueWorker):
             timeout=self.app.timeout or self._settings.timeout,
             grace=self.grace,
             output=self._settings.output,
+            stall=self.app.stall or self._settings.stall,
+            limits=self.app.limits,
+            result=Path(values["target"]),
             warm=warm,
             halt=scratch.halt,
         )
@@ -137,11 +140,9 @@ class ConsoleAppWorker(QueueWorker):
             run = await self._run(self.app.verify, {**values, "result": values["target"]}, scratch)
         except ProgramNotFoundError as error:
             return replace(made, end=End.BAD_OUTPUT, detail=f"the result could not be verified: {error}")
-        if not run.timed_out and run.exit.code == 0:
+        if run.stopped is None and run.exit.code == 0:
             return made
-        said = (
-            "it took too long" if run.timed_out else last_line(shown.text(run.stderr)) or f"exit code {run.exit.code}"
-        )
+        said = run.stopped.why if run.stopped else last_line(shown.text(run.stderr)) or f"exit code {run.exit.code}"
         return replace(made, end=End.BAD_OUTPUT, detail=shortened(f"the result did not pass its verification: {said}"))
 
     def _asked(self, job: JobSpec) -> tuple[Sequence[str], str, str]:
@@ -157,8 +158,8 @@ class ConsoleAppWorker(QueueWorker):
             return Outcome(end=end, detail=shortened(detail), exit_code=code, stdout=stdout, stderr=stderr)
 
         name = self.app.name
-        if run.timed_out:
-            return outcome(End.TIMEOUT, f"{name} was stopped: it ran longer than its timeout")
+        if run.stopped is not None:
+            return outcome(run.stopped.end, f"{name} was stopped: {run.stopped.why}")
         end = end_of(run.exit, run.stderr, self.app.exit_rules, self.app.bad_input_exit_codes)
         if end is not End.OK:
             return outcome(end, exited(name, run.exit.code, run.exit.signal, stderr))

@@ -1,0 +1,88 @@
+"""Looks after a console application while it runs: its memory, and whether it gives any sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rolehost import clock
+from rolehost.jobs.job import End
+from rolehost.processes import Child, Usage
+
+LOOK_EVERY = 1.0
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a console application may take; None: as much as there is.
+
+    Args:
+        memory: bytes that its whole tree may hold resident; looked at about every second.
+        cpu_seconds: processor time of each of its processes.
+        file_bytes: the size of a file that it writes.
+        open_files: descriptors of each of its processes.
+    """
+
+    memory: int | None = None
+    cpu_seconds: int | None = None
+    file_bytes: int | None = None
+    open_files: int | None = None
+
+    def chain(self, argv: Sequence[str]) -> list[str]:
+        """The argv that takes on the limits which the system holds, and then becomes `argv`."""
+        wanted = {"cpu": self.cpu_seconds, "fsize": self.file_bytes, "nofile": self.open_files}
+        options = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
+        return ["prlimit", *options, "--", *argv] if options else list(argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an application was stopped."""
+
+    end: End
+    why: str
+
+
+class Watchdog:
+    """Waits until an application has to be stopped.
+
+    Args:
+        child: the application.
+        result: what it is to make; its growth is a sign of life.
+        memory: bytes that its tree may take.
+        stall: seconds without output, processor time and growth of the result, after which it has stalled.
+    """
+
+    def __init__(self, child: Child, result: Path | None, *, memory: int | None, stall: float) -> None:
+        self._child = child
+        self._result = result
+        self._memory = memory
+        self._stall = stall
+
+    async def bite(self) -> Verdict:
+        """Return once it is too large, or has stalled."""
+        signs: tuple[object, ...] = ()
+        since = clock.monotonic()
+        while True:
+            await clock.sleep(min(LOOK_EVERY, self._stall / 4))
+            usage = await asyncio.to_thread(self._child.usage)
+            if self._memory is not None and usage.memory > self._memory:
+                took, limit = usage.memory / _MEGABYTE, self._memory / _MEGABYTE
+                return Verdict(End.OOM, f"it took {took:.1f} MB of memory, and its limit is {limit:.1f} MB")
+            now = self._signs(usage)
+            if now != signs:
+                signs, since = now, clock.monotonic()
+            elif clock.monotonic() - since >= self._stall:
+                why = f"it gave no sign of life for {self._stall:g} s: no output, no processor time, no growing result"
+                return Verdict(End.STALLED, why)
+
+    def _signs(self, usage: Usage) -> tuple[object, ...]:
+        size = 0
+        if self._result is not None:
+            with suppress(OSError):
+                size = self._result.lstat().st_size
+        return self._child.stdout.total, self._child.stderr.total, usage.worked, size
