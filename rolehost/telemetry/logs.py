@@ -58,6 +58,7 @@ _WARNINGS = frozenset(
         "store.unavailable",
         "task.killed",
         "update.late",
+        "worker.paused",
     }
 )
 

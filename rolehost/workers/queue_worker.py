@@ -24,6 +24,7 @@ from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 from rolehost.user_code import UserCode
+from rolehost.workers.admission import Admission
 from rolehost.workers.claiming import settled
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
@@ -50,11 +51,13 @@ class QueueWorker(ServedRole):
     """A worker role for one kind of job.
 
     Subclass it, name the `kind`, and write `process`: everything around it (the lease, scratch, results, retries, the
-    poison queue) is done. For a command-line program derive from `ConsoleAppWorker` instead.
+    poison queue) is done. For a command-line program derive from `ConsoleAppWorker` instead. `scratch_bytes` says what a
+    job may need there: nothing is claimed while the disk has less free.
     """
 
     kind: ClassVar[str] = ""
     identity: ChildIdentity | None = None
+    scratch_bytes: ClassVar[int] = 0
     _user_code: ClassVar = UserCode()
     _settings: WorkerSettings = WorkerSettings()
 
@@ -164,6 +167,7 @@ class _Loop:
         self._root = root
         self._limit = ScratchLimit.of(worker.role_environment)
         self._slots = Slots(desk.settings.slots, lease=desk.settings.lease)
+        self._admission = Admission(root, max(desk.settings.disk_floor, worker.scratch_bytes))
         self._idle = IdleDelay()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -186,6 +190,7 @@ class _Loop:
             await self._slots.wait_for_free()
             while len(self._tasks) >= self._desk.settings.slots * (1 + MOST_UPLOADS):
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self._admission.granted()
             message = self._slots.next_message() or await self._receive()
             if message is not None:
                 self._start(message)

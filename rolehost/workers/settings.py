@@ -26,6 +26,7 @@ class WorkerSettings:
         lease: a claim's length (`Worker.LeaseSeconds`). It is renewed at a third of it.
         timeout: the longest run of a console application (`Worker.TimeoutSeconds`).
         stall: an application without any sign of life for so long is stopped (`Worker.StallSeconds`).
+        disk_floor: bytes free for scratch below which nothing is claimed (`Worker.DiskFloorBytes`).
         term_grace: from TERM to KILL (`Worker.TermGraceSeconds`).
         retry_base: the constant part of the pause before a retry (`Worker.RetryBaseSeconds`).
         retry_max: the longest pause before a retry (`Worker.RetryMaxSeconds`).
@@ -42,6 +43,7 @@ class WorkerSettings:
     lease: float = 60.0
     timeout: float = 1800.0
     stall: float = 300.0
+    disk_floor: int = 256 * 1024 * 1024
     term_grace: float = 10.0
     retry_base: float = 15.0
     retry_max: float = 3600.0
@@ -80,6 +82,7 @@ class WorkerSettings:
             lease=read.number("Worker.LeaseSeconds", default.lease, least=0.5),
             timeout=read.number("Worker.TimeoutSeconds", default.timeout, least=0.1),
             stall=read.number("Worker.StallSeconds", default.stall, least=0.1),
+            disk_floor=round(read.number("Worker.DiskFloorBytes", default.disk_floor, least=0)),
             term_grace=read.number("Worker.TermGraceSeconds", default.term_grace, least=0),
             retry_base=read.number("Worker.RetryBaseSeconds", default.retry_base, least=0),
             retry_max=read.number("Worker.RetryMaxSeconds", default.retry_max, least=0),

@@ -270,3 +270,17 @@ def test_where_the_host_is_root_an_application_is_nobody_also_without_a_scratch_
                 assert result.read_bytes().startswith(f"{os.getuid()}\n".encode())
         finally:
             service.close()
+
+
+def test_a_worker_without_room_on_its_disk_claims_nothing(tmp_path: Path) -> None:
+    """Then nothing is lost or charged: the job waits, and is done once there is room."""
+    with running(tmp_path, ROLEHOST_SETTING_Worker__DiskFloorBytes=str(1 << 60)) as service:
+        assert service.command("submit", photograph_at(tmp_path, 1)).returncode == 0
+        until(lambda: "worker.paused" in service.log(), "it says why")
+        (job,) = service.jobs()
+        assert (job["state"], job["attempts"]) == ("queued", [])
+        assert service.stop() == 0
+    with running(tmp_path) as service:
+        until(lambda: service.jobs()[0]["state"] == "completed", "it is done")
+        (job,) = service.jobs()
+        assert [attempt["end"] for attempt in job["attempts"]] == ["ok"]

@@ -211,7 +211,13 @@ class World:
         self.monitors.blobs = self.stores.blobs
         self._background: set[asyncio.Task[Any]] = set()
         self.settings = WorkerSettings(
-            lease=LEASE, slots=chance.choice((1, 2)), deadline=1800.0, retry_max=120.0, drain=10.0, term_grace=2.0
+            disk_floor=0,
+            lease=LEASE,
+            slots=chance.choice((1, 2)),
+            deadline=1800.0,
+            retry_max=120.0,
+            drain=10.0,
+            term_grace=2.0,
         )
 
     def later(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
