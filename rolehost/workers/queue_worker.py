@@ -51,8 +51,8 @@ class QueueWorker(ServedRole):
     """A worker role for one kind of job.
 
     Subclass it, name the `kind`, and write `process`: everything around it (the lease, scratch, results, retries, the
-    poison queue) is done. For a command-line program derive from `ConsoleAppWorker` instead. `scratch_bytes` says what a
-    job may need there: nothing is claimed while the disk has less free.
+    poison queue) is done. For a command-line program derive from `ConsoleAppWorker` instead. `scratch_bytes` says what
+    a job may need there: nothing is claimed while the disk has less free.
     """
 
     kind: ClassVar[str] = ""
