@@ -40,7 +40,14 @@ def worker_pids(service: SampleService) -> dict[str, int]:
 
 def test_the_sample_pair_runs_four_workers_and_two_front_ends_behind_one_port(service: SampleService) -> None:
     address = service.up()
-    answers = [get(address) for _ in range(20)]
+    answers: list[dict[str, Any]] = []
+    # A guest is ready when its process starts; it gets connections once its load-balancer probe has answered.
+
+    def both_answered() -> bool:
+        answers.append(get(address))
+        return len({answer["instance"] for answer in answers}) == len(FRONTS)
+
+    until(both_answered, "both answer")
     assert {answer["instance"] for answer in answers} == FRONTS
     assert len({answer["pid"] for answer in answers}) == 2
     assert get(f"{address}/healthz") == {"healthy": True}

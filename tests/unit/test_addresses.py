@@ -194,30 +194,37 @@ def test_where_there_is_one_address_every_instance_has_ports_of_its_own(monkeypa
         assert places(up_topology(service(worker(instances=3, internal_endpoints=internal)), {}, net)) == found
 
 
+def a_free_port() -> int:
+    with bind(("127.0.0.1", 0)) as probing:
+        return int(probing.getsockname()[1])
+
+
 def test_the_instance_of_a_container() -> None:
-    role = worker(
-        port=18090,
-        instances=3,
-        internal_endpoints={
-            "Range": InternalEndpoint(name="Range", ports=PortRange(18100, 18110)),
-            "Dynamic": InternalEndpoint(name="Dynamic"),
-        },
-    )
-    model = service(role, worker("Other"))
+    port, other_port = a_free_port(), a_free_port()
     net = Net.single("127.0.0.1")
-    with bind(("127.0.0.1", 18100)):
+    with bind(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        role = worker(
+            port=port,
+            instances=3,
+            internal_endpoints={
+                "Range": InternalEndpoint(name="Range", ports=PortRange(first, first + 50)),
+                "Dynamic": InternalEndpoint(name="Dynamic"),
+            },
+        )
+        model = service(role, worker("Other"))
         topology = run_topology(model, "Worker", 7, "127.0.0.1", net=net)
     (instance,) = topology["Worker"].instances
     assert topology["Other"].instances == ()
     assert (instance.id, instance.fault_domain, instance.update_domain) == ("Worker_IN_7", 1, 2)
     found = places(topology)["Worker_IN_7"]
-    assert found["Http"] == ("127.0.0.1", 18090)
-    assert found["Range"] == ("127.0.0.1", 18101)
+    assert found["Http"] == ("127.0.0.1", port)
+    assert found["Range"][1] in range(first + 1, first + 51)
     assert places(run_topology(model, "Worker", 7, "127.0.0.1", net=net))["Worker_IN_7"] == found
-    assert places(run_topology(model, "Worker", 7, "127.0.0.1", 18091))["Worker_IN_7"]["Http"][1] == 18091
+    assert places(run_topology(model, "Worker", 7, "127.0.0.1", other_port))["Worker_IN_7"]["Http"][1] == other_port
     chosen = places(run_topology(model, "Worker", 7, "0.0.0.0", 0))["Worker_IN_7"]["Http"]  # noqa: S104 - as in a container
     assert chosen[0] == "0.0.0.0"  # noqa: S104 - as in a container
-    assert chosen[1] not in {0, 18090}
+    assert chosen[1] not in {0, port}
 
 
 def test_a_port_that_a_container_can_not_bind_is_said_at_once() -> None:
