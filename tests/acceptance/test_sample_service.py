@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from itertools import combinations, pairwise
+from typing import Any
 
 import pytest
 from host_support import is_alive, until
