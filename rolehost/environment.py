@@ -137,7 +137,7 @@ class RoleEnvironment(EnvironmentReader):
             endpoints: address and port of each of its endpoints, of protocol tcp.
             on_recycle: called by `request_recycle`.
         """
-        resources = {name: _testing_resource(name, Path(path)) for name, path in (local_resources or {}).items()}
+        resources = {name: _testing_resource(name, path) for name, path in (local_resources or {}).items()}
         bound = {name: RoleInstanceEndpoint(name, each, "tcp") for name, each in (endpoints or {}).items()}
         current = RoleInstance(f"{role_name}_IN_{instance}", 0, instance, MappingProxyType(bound))
         snapshot = Snapshot(
@@ -282,7 +282,10 @@ class RoleEnvironment(EnvironmentReader):
         self._event(name).fire(arguments)
 
 
-def _testing_resource(name: str, path: Path) -> LocalResource:
+def _testing_resource(name: str, place: str | os.PathLike[str]) -> LocalResource:
+    if not isinstance(place, str | os.PathLike):
+        raise TypeError(f"local_resources gives each resource a directory, and {name} has {place!r}")
+    path = Path(place)
     path.mkdir(parents=True, exist_ok=True)
     return LocalResource(name, os.path.join(path.absolute(), ""))  # noqa: PTH118 - a Path drops the last separator
 

@@ -24,7 +24,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine until SIGTERM or Control-C.
 
-    One line on stdout says where it listens; everything else goes to stderr.
+    Logs go to stderr. On stdout one line says where it listens; what roles write to theirs is there, too.
     """
     from rolehost.cli.role_checks import FRONT_END_ENDPOINT, lacks_endpoint  # noqa: PLC0415 - `--help` needs none of it
     from rolehost.host.fabric.fabric import up as run_service  # noqa: PLC0415 - the same

@@ -91,13 +91,14 @@ class Bootstrapper:
         return None
 
     async def _run(self, instance: Instance) -> None:
-        helpers = [asyncio.create_task(self._follow(instance)), asyncio.create_task(self._beat())]
         try:
-            await instance.run()
-        finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            async with asyncio.TaskGroup() as group:  # without its helpers an instance would be deaf: it ends with them
+                helpers = [group.create_task(self._follow(instance)), group.create_task(self._beat())]
+                await instance.run()
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _follow(self, instance: Instance) -> None:
         while (order := await self.orders.next()) is not None:

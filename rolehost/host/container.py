@@ -73,7 +73,7 @@ class Container:
         find_role(model, self.role)
         spread = spread_of(self.environ)
         data = DataDirectory.at(self.data)
-        status = InstanceStatus("", self.role, detail="Waiting for an instance number.")
+        status = InstanceStatus("", self.role, detail=self._waits_for())
         async with probes(status, self.host, self.probe_port) as probe:
             neighbours = _Neighbours(self, requests)
             async with neighbours.directory as directory:
@@ -99,16 +99,17 @@ class Container:
 
     async def _take(self, directory: DirectoryClient, requests: StopRequests) -> int | None:
         """The instance's number, before anything of it starts; None: it is to stop."""
-        if self.number is not None:
-            directory.hold(self.role, self.number)
-            self.on_number(self.number)
-            return self.number
-        taking = asyncio.create_task(directory.take(self.role))
+        taking = asyncio.create_task(directory.take(self.role, wanted=self.number))
         if await first(taking, requests.stop.wait()) != 0:
             taking.cancel()
             return None
         self.on_number(taking.result())
         return taking.result()
+
+    def _waits_for(self) -> str:
+        if self.number is None:
+            return "Waiting for an instance number."
+        return f"Waiting for the instance number {self.number}."
 
     async def _place(self, directory: DirectoryClient) -> Place:
         found = await directory.metadata()

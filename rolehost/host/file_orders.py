@@ -13,9 +13,9 @@ from rolehost import clock
 from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
 from rolehost.errors import RoleHostError
 from rolehost.host.assignment import Topology
-from rolehost.host.fabric.watching import WatchedFiles
 from rolehost.host.orders import NewPlan, Order, Planner
 from rolehost.host.ports.addresses import Net, run_topology
+from rolehost.host.watching import WatchedFiles
 from rolehost.service_model import ServiceModel
 from rolehost.service_model.updating import differences, refusals
 from rolehost.telemetry import emit
@@ -65,6 +65,7 @@ class FileOrders:
         self._spread = spread
         self._net = Net.single(place.host)
         self._peers: dict[str, dict[str, RoleInstance]] = {}
+        self._unread: set[str] = set()
         self._generation = 0
         self._news: asyncio.Queue[None] = asyncio.Queue()
         self._watch: asyncio.Task[None] | None = None
@@ -100,11 +101,24 @@ class FileOrders:
         """The directory's rows of all live instances."""
         found: dict[str, dict[str, RoleInstance]] = {}
         for facts in peers:
-            if facts["instance"] != self._planner.instance_id:
-                found.setdefault(facts["role"], {})[facts["instance"]] = _instance(facts)
+            if facts.get("instance") != self._planner.instance_id and (peer := self._read_peer(facts)) is not None:
+                found.setdefault(peer.id.rpartition("_IN_")[0], {})[peer.id] = peer
         if found != self._peers:
             self._peers = found
             self._news.put_nowait(None)
+
+    def _read_peer(self, facts: Mapping[str, Any]) -> RoleInstance | None:
+        """None for a row that another release has written, and that can't be read."""
+        name = str(facts.get("instance"))
+        try:
+            peer = _instance(facts)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if name not in self._unread:
+                emit("directory.row_skipped", instance=name, reason=repr(error))
+                self._unread.add(name)
+            return None
+        self._unread.discard(name)
+        return peer
 
     async def _changed(self) -> None:
         if await self._read_again() is None:
@@ -168,8 +182,12 @@ def _placed(instance: RoleInstance, place: Place) -> RoleInstance:
 
 
 def _instance(facts: Mapping[str, Any]) -> RoleInstance:
+    name = str(facts["instance"])
+    role, _, number = name.rpartition("_IN_")
+    if not role or not number.isdecimal():
+        raise ValueError(f"{name!r} is no name of an instance")
     endpoints = {
-        name: RoleInstanceEndpoint(name, (each["address"], each["port"]), each["protocol"])
-        for name, each in facts["endpoints"].items()
+        endpoint: RoleInstanceEndpoint(endpoint, (str(each["address"]), int(each["port"])), str(each["protocol"]))
+        for endpoint, each in facts["endpoints"].items()
     }
-    return RoleInstance(facts["instance"], facts["fault_domain"], facts["update_domain"], MappingProxyType(endpoints))
+    return RoleInstance(name, int(facts["fault_domain"]), int(facts["update_domain"]), MappingProxyType(endpoints))

@@ -8,7 +8,11 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Self
 
+from rolehost.telemetry import emit
+
 _LONGEST_LINE = 4 << 20
+# What an end that reads nothing any more may cost.
+_MOST_UNREAD = 8 << 20
 
 
 class Link:
@@ -34,9 +38,17 @@ class Link:
         return cls(*await asyncio.open_connection(sock=end, limit=_LONGEST_LINE))
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message; nothing happens if the other end is gone, which `receive` tells."""
-        if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+        """Send a message; nothing happens if the other end is gone, which `receive` tells.
+
+        Where some megabytes wait to be read, the line is ended: to lose single messages would leave the two ends with
+        different views.
+        """
+        if self._writer.is_closing():
+            return
+        self._writer.write(json.dumps(message).encode() + b"\n")
+        if self._writer.transport.get_write_buffer_size() > _MOST_UNREAD:
+            emit("link.overflowed")
+            self.abort()
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message; None: the other end is gone."""
@@ -46,6 +58,10 @@ class Link:
         except (ConnectionError, ValueError):
             return None
 
+    def abort(self) -> None:
+        """End the line at once: what the other end has not read is lost."""
+        self._writer.transport.abort()
+
     def close(self) -> None:
-        """Close the line."""
+        """Close the line once the other end has read what was sent."""
         self._writer.close()

@@ -122,7 +122,8 @@ class Event(Generic[_Arguments]):
         self._handlers: tuple[Callable[[_Arguments], object], ...] = ()
 
     def __iadd__(self, handler: Callable[[_Arguments], object]) -> Event[_Arguments]:
-        if inspect.iscoroutinefunction(handler):
+        given: object = handler
+        if not callable(given) or inspect.iscoroutinefunction(given):
             raise TypeError(f"a handler of {self._name} is a plain function of one argument, not {handler!r}")
         with self._lock:
             self._handlers = (*self._handlers, handler)

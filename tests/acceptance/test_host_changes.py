@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from host_support import Make, TinyService, services, until
+from host_support import Make, TinyService, marked, services, until
 
 from rolehost.environment import Role, RoleInstance
 from rolehost.host.assignment import Topology
@@ -47,6 +48,12 @@ class Worker(RoleEntryPoint):
         return [each.thumbprint for each in self.role_environment._snapshot.certificates.values()]
     def on_stop(self):
         note("on_stop")
+"""
+
+WAITS = """
+def until_there(name):
+    while not Path(name).exists():
+        time.sleep(0.01)
 """
 
 DEFINITION = """
@@ -201,4 +208,78 @@ def test_a_definition_that_comes_during_a_pause_is_tried_at_once(make: Make) -> 
     service.fabric.assign(service.assignment(2))
     service.fabric.until(state="Ready", generation=2)
     assert service.words()[-1] == "merry"
+    assert service.stop()[0] == 0
+
+
+def broken(service: TinyService, thumbprint: str) -> Path:
+    """Spoil the file of a certificate."""
+    path = service.directory / "certificates" / "Tls" / f"{thumbprint}.pem"
+    path.write_text("no PEM file")
+    return path
+
+
+def with_certificate(service: TinyService, thumbprint: str) -> None:
+    with (service.directory / "service.toml").open("a") as definition:
+        definition.write(f'\n[roles.Worker.certificates.Tls]\nthumbprint = "{thumbprint}"\n')
+
+
+def test_a_change_that_cannot_be_told_is_refused_and_the_next_one_is_taken(make: Make) -> None:
+    service = make(FOLLOWS, DEFINITION)
+    thumbprint = certificate(service, b"first")
+    with_certificate(service, thumbprint)
+    service.start_instance()
+    service.fabric.until(state="Ready", generation=1)
+    path = broken(service, thumbprint)
+    service.change('"calm"', '"merry"')
+    service.fabric.assign(service.assignment(2))
+    refused = until(lambda: [e for e in service.fabric.events if e["name"] == "assignment.refused"], "the refusal")
+    assert refused[0]["facts"]["generation"] == 2
+    assert path.name in refused[0]["facts"]["reason"]
+    until(lambda: path.name in service.fabric.facts["detail"], "the reason in the facts")
+    assert service.fabric.facts["generation"] == 1
+    certificate(service, b"first")
+    service.fabric.assign(service.assignment(3))
+    service.fabric.until(state="Ready", generation=3, recycles=0, detail="The role is ready.")
+    assert service.words()[:3] == ["start:calm", "changing:calm", "changed:merry"]
+    assert service.stop()[0] == 0
+
+
+def test_a_certificate_that_is_broken_at_the_start_is_a_failed_start_that_says_why(make: Make) -> None:
+    service = make(FOLLOWS, DEFINITION)
+    thumbprint = certificate(service, b"first")
+    with_certificate(service, thumbprint)
+    path = broken(service, thumbprint)
+    service.start_instance()
+    crash = service.fabric.until(status="FailedStartingRole")["last_crash"]
+    assert crash["stage"] == "start"
+    assert path.name in crash["reason"]
+    certificate(service, b"first")
+    service.fabric.until(state="Ready", generation=1)
+    assert service.stop()[0] == 0
+
+
+def test_a_host_that_can_hear_no_orders_any_more_ends(make: Make) -> None:
+    service = start(make)
+    service.fabric.send({"assign": {}})
+    assert service.process is not None
+    assert service.process.wait(10) not in {0, None}
+    until(lambda: marked(f"{service.deployment_id}/") == [], "the role's end")
+
+
+def test_a_change_that_the_role_has_taken_does_not_shorten_the_pause_after_a_crash(make: Make) -> None:
+    crashes = FOLLOWS.replace(
+        "def on_stop", "def run(self):\n        until_there('crash')\n        os._exit(3)\n    def on_stop"
+    )
+    service = make(crashes + WAITS, DEFINITION, recycle_seconds=1)
+    service.start_instance()
+    service.fabric.until(state="Ready", generation=1)
+    service.change('"calm"', '"merry"')
+    service.fabric.assign(service.assignment(2))
+    service.fabric.until(state="Ready", generation=2)
+    (service.directory / "crash").touch()
+    until(lambda: "instance.recycled" in service.stderr, "the crash")
+    began = time.monotonic()
+    (service.directory / "crash").unlink()
+    service.until_words("start:calm", "start:merry")
+    assert time.monotonic() - began > 0.8
     assert service.stop()[0] == 0

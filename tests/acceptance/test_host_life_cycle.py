@@ -70,6 +70,7 @@ def test_sigint_acts_as_sigterm_and_a_stop_during_on_start_skips_run(make: Make)
     assert service.process is not None
     service.process.send_signal(signal.SIGINT)
     until(lambda: service.probe()[1].get("state") == "Stopping", "stopping")
+    time.sleep(0.3)  # until the role has heard it, too: nothing tells of that while it starts
     (service.directory / "go").touch()
     assert service.process.wait(10) == 0
     assert [word for word in service.words() if word != "tick"] == ["on_start", "stopping", "on_stop", "on_stop_done"]

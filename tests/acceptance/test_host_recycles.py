@@ -104,7 +104,7 @@ def test_a_crash_loop_is_cycling_and_says_how_it_crashed(make: Make) -> None:
     assert facts["detail"].startswith("Role has encountered an error and has stopped. ")
     crash = facts["last_crash"]
     assert (crash["stage"], crash["exit_code"], crash["signal"]) == ("run", 1, None)
-    assert crash["reason"] == "The role process ended with exit code 1."
+    assert crash["reason"] == "The role process ended with exit code 1: ArithmeticError: broken in run."
     assert crash["stderr"].splitlines()[-1] == "ArithmeticError: broken in run"
     assert "to stdout" not in crash["stderr"]
     assert service.fabric.statuses()[:4] == ["StartingRole", "BusyRole", "ReadyRole", "RestartingRole"]

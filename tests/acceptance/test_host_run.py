@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from host_support import Make, TinyService, services, until
 
+from support.directory import helpers_of
+
 pytestmark = pytest.mark.acceptance
 
 
@@ -196,13 +198,51 @@ def test_nothing_starts_before_there_is_a_number(make: Make) -> None:
     assert service.stop()[0] == 0
 
 
-def test_a_store_that_is_away_stops_no_role(make: Make) -> None:
+def test_a_given_number_is_waited_for_while_the_store_is_away(make: Make) -> None:
     service = container(make)
     service.data.mkdir()
     (service.data / "store.db").mkdir()
-    service.start_run("--instance", "3")
+    process = service.start_run("--instance", "3")
+    until(lambda: "directory.store_unavailable" in service.stderr, "the report")
+    assert facts(service)["detail"] == "Waiting for the instance number 3."
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    assert service.words() == []
+    (service.data / "store.db").rmdir()
     service.until_ready()
     service.until_words("Worker_IN_3", "start:calm")
+    assert service.stop()[0] == 0
+
+
+def test_a_given_number_is_waited_for_while_another_holds_it(make: Make) -> None:
+    service = container(make)
+    service.environ["ROLEHOST_VERBOSE"] = "1"
+    first = service.start_run("--instance", "3")
+    service.until_ready()
+    second = service.start_run("--instance", "3")
+    until(lambda: "directory.number_held" in service.stderr, "the report")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(2)
+    assert facts(service)["detail"] == "Waiting for the instance number 3."
+    assert service.words().count("start:calm") == 1
+    assert service.probe("/readyz")[0] == 503
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    service.until_ready()
+    assert service.words().count("start:calm") == 2
+    assert service.stop()[0] == 0
+
+
+def test_a_store_that_goes_away_stops_no_role(make: Make) -> None:
+    service = container(make)
+    process = service.start_run("--instance", "3")
+    service.until_ready()
+    service.until_words("Worker_IN_3", "start:calm")
+    for file in service.data.glob("store.db*"):
+        file.unlink()
+    (service.data / "store.db").mkdir()
+    (helper,) = helpers_of(process.pid)
+    os.kill(helper, signal.SIGKILL)
     os.kill(service.role_pid("Worker_IN_3/role"), signal.SIGKILL)
     service.until_words("start:calm", "start:calm")
     assert service.stop()[0] == 0

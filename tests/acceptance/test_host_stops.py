@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,31 @@ def test_a_stop_before_the_role_starts_has_its_deadline_too(make: Make) -> None:
     code, seconds = service.stop()
     assert (code, seconds < 8) == (0, True)
     assert service.words() == ["task_began"]
+
+
+LEAVES = """
+class Worker(RoleEntryPoint):
+    def on_start(self):
+        def stopping(e):
+            note(f"stopping:{time.time()}")
+        self.role_environment.stopping += stopping
+        return True
+    def run(self):
+        while not Path("recycle").exists():
+            time.sleep(0.01)
+        Path("recycle").unlink()
+        self.role_environment.request_recycle()
+        time.sleep(600)
+"""
+
+
+def test_a_role_is_told_to_stop_once_those_who_send_requests_had_time_to_hear_of_it(make: Make) -> None:
+    service = make(LEAVES)
+    service.start_instance()
+    service.fabric.until(state="Ready")
+    (service.directory / "recycle").touch()
+    service.fabric.until(state="Ready", recycles=1)
+    left = next(facts["heartbeat_at"] for facts in service.fabric.history if facts["state"] == "Stopping")
+    told = float(service.words()[0].partition(":")[2])
+    assert told - datetime.fromisoformat(left).timestamp() > 0.045
+    assert service.stop()[0] == 0

@@ -111,6 +111,50 @@ def test_a_stop_by_the_user_has_no_limit(tmp_path: Path) -> None:
         assert service.noted()[-1] == "stopped"
 
 
+def test_a_stop_leaves_nothing_but_events_in_the_log(service: Updated) -> None:
+    service.define()
+    process = service.up_and_ready()
+    watched = service.watch()
+    service.done("stop")
+    watched.end()
+    assert process.wait(30) == 0
+    assert [line for line in service.log.splitlines() if not line.startswith('{"')] == []
+
+
+def test_a_file_that_is_still_being_read_when_the_service_stops_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, SLOW_TO_STOP) as service:
+        service.define(role="Slow")
+        process = service.up_and_ready()
+        slow = tmp_path / "slow.toml"
+        os.mkfifo(slow)
+        update = service.start("update", str(slow), output="update")
+        with slow.open("w") as writing:  # it is being read
+            service.start("stop")
+            service.until_noted("on_stop")
+            writing.write(service.file.read_text().replace("instances = 1", "instances = 2"))
+        assert update.wait(30) == 1
+        assert "the service is stopping" in (tmp_path / "update").read_text()
+        (tmp_path / "go").touch()
+        assert process.wait(30) == 0
+        assert service.noted("Worker_IN_1") == []
+
+
+def test_a_host_that_hangs_is_ended_and_started_again(service: Updated) -> None:
+    service.define(service="heartbeat_seconds = 1")
+    process = service.up_and_ready()
+    (role,) = service.pids()
+    host = int(Path(f"/proc/{role}/stat").read_text().rpartition(")")[2].split()[1])
+    watched = service.watch()
+    os.kill(host, signal.SIGSTOP)
+    watched.until(lambda each: each["instances"][0]["state"] == "Recycling", "it isn't taken for ready any more")
+    watched.until(lambda each: each["instances"][0]["recycles"] == 1, "it is started again")
+    until(lambda: service.facts()["state"] == "Ready", lambda: service.log)
+    assert [each["instance"] for each in service.events("instance.host_silent")] == ["Worker_IN_0"]
+    assert len(service.pids()) == 2
+    service.done("stop")
+    assert process.wait(30) == 0
+
+
 def test_a_stop_within_so_many_seconds_ends_what_takes_longer(tmp_path: Path) -> None:
     with running(tmp_path, SLOW_TO_STOP) as service:
         service.define(role="Slow")

@@ -189,6 +189,17 @@ def test_a_rollback_takes_back_what_was_walked_and_leaves_the_others_alone(servi
     assert "nothing to roll back" in service.refused("update", "--rollback")
 
 
+def test_a_rollback_goes_to_what_all_instances_had_last(service: Updated) -> None:
+    service.define("hello", instances=2, domains=2)
+    service.up_and_ready()
+    for greeting in ("salut", "ciao"):  # neither of them is ever whole
+        service.done("update", other(service, greeting, instances=2, domains=2), "--mode", "manual")
+        service.done("update", "--walk", 0)
+    service.done("update", "--rollback")
+    assert service.noted("Worker_IN_0")[-1] == "changed:hello"
+    assert service.noted("Worker_IN_1") == ["start:hello"]
+
+
 def test_a_new_update_in_mid_walk_begins_at_the_first_domain_again(service: Updated) -> None:
     service.define("hello", instances=3, domains=3)
     service.up_and_ready()
@@ -256,9 +267,15 @@ def test_a_watched_file_is_an_update_when_its_link_is_swapped(service: Updated) 
     (service.directory / "..data").symlink_to("..1")
     service.file.symlink_to("..data/service.toml")
     service.up_and_ready()
-    (service.directory / "..data_tmp").symlink_to("..2")
-    (service.directory / "..data_tmp").rename(service.directory / "..data")
-    service.until_noted("changed:salut")
+    # The first content is looked at anyhow: only a swap after that shows what is looked at.
+    for target, greeting in (("..2", "salut"), ("..1", "hello"), ("..2", "salut")):
+        heard = service.noted().count(f"changed:{greeting}")
+        (service.directory / "..data_tmp").symlink_to(target)
+        (service.directory / "..data_tmp").rename(service.directory / "..data")
+        until(
+            lambda word=f"changed:{greeting}", heard=heard: service.noted().count(word) > heard,  # type: ignore[misc]
+            lambda: service.log,
+        )
     assert len(service.pids()) == 1
     assert service.events("definition.changed")[0]["changes"]["settings"] == {"Worker": ["Greeting"]}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from cryptography.x509.oid import NameOID
 from rolehost.environment import Certificate as Seen
 from rolehost.errors import StartupError
 from rolehost.host.instance.certificates import installed, missing, require
+from rolehost.host.instance.changing import why_restart
 from rolehost.host.instance.plan import InstancePlan
+from rolehost.host.instance.recycling import RecycleReason
 from rolehost.service_model import Certificate, RoleModel
 from rolehost.telemetry import subscribe
 from support.instances import make_plan
@@ -180,3 +183,12 @@ def test_thumbprints_change_with_the_plan(tmp_path: Path) -> None:
     plan = plan_with(tmp_path, first)
     changed = replace(plan, role=plan_with(tmp_path, second).role)
     assert [each.snapshot().certificates["Tls"].thumbprint for each in (plan, changed)] == [first, second]
+
+
+def test_a_certificate_that_is_missing_still_is_no_reason_to_start_again(tmp_path: Path) -> None:
+    """Where the service is emulated it is only warned of: a setting's change is told to the role all the same."""
+    old = plan_with(tmp_path, "AB" * 20, emulated=True)
+    new = replace(old, role=replace(old.role, settings=MappingProxyType({"Mood": "merry"})))
+    assert why_restart(old, new, frozenset()) is None
+    other = plan_with(tmp_path, "CD" * 20, emulated=True)
+    assert why_restart(old, other, frozenset()) is RecycleReason.ENVIRONMENT_CHANGED

@@ -102,6 +102,23 @@ async def test_a_client_that_goes_ends_its_request(tmp_path: Path) -> None:
             await ended.wait()
 
 
+async def test_who_waits_at_the_end_is_hung_up_on_and_nothing_is_complained_of(tmp_path: Path) -> None:
+    begun, complaints = asyncio.Event(), list[dict[str, Any]]()
+
+    async def wait(_: Mapping[str, Any], say: Say) -> None:
+        say({})
+        begun.set()
+        await asyncio.Event().wait()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    async with serving(tmp_path, wait):
+        client = asyncio.create_task(answers(tmp_path, do="wait"))
+        await begun.wait()
+    async with asyncio.timeout(10):
+        assert await client == [{}]
+    assert complaints == []
+
+
 async def test_a_socket_that_can_not_be_made_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RoleHostError, match="can't be made: No such file or directory"):
         async with serving(tmp_path / "away", echo):

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,33 @@ async def test_a_helper_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path:
 
 async def _has(stores: Stores, name: str) -> bool:
     return name in await names_of(stores)
+
+
+async def test_a_helper_that_hangs_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    times = replace(TIMES, silence=2.0)
+    async with connect(environ(tmp_path)) as stores, DirectoryClient(environ(tmp_path), times=times) as directory:
+        await directory.take("Role")
+        (helper,) = helpers_of(os.getpid())
+        os.kill(helper, signal.SIGSTOP)
+        try:
+            directory.event("role.told_to_the_hung", {})
+            await until(lambda: _has(stores, "role.told_to_the_hung"))
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(helper, signal.SIGKILL)
+        assert helper not in helpers_of(os.getpid())
+        assert [facts["instance"] for facts in await stored_status(stores)] == ["Role_IN_0"]
+
+
+async def test_a_helper_that_answers_is_left_alone_while_the_stores_are_away(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_text("in the way")
+    times = replace(TIMES, heartbeat=0.2, silence=1.0)
+    async with DirectoryClient(environ(data), times=times) as directory:
+        await until(lambda: _value(directory._has_spoken))
+        (helper,) = helpers_of(os.getpid())
+        await asyncio.sleep(2 * times.silence)
+        assert helpers_of(os.getpid()) == [helper]
 
 
 async def test_who_was_silent_for_too_long_is_told_that_the_number_is_lost(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from rolehost import clock
 from rolehost.errors import StoreFullError
+from rolehost.host import link as directory_link
 from rolehost.host.directory import directory_process
 from rolehost.host.directory import events as directory_events
 from rolehost.host.directory import keeper as directory_keeper
@@ -275,3 +276,55 @@ async def _held(link: Link) -> None:
 
 async def _statuses(stores: Stores) -> dict[str, str]:
     return {each["run"]: each["status"] for each in await stored_runs(stores)}
+
+
+async def test_a_client_that_goes_on_while_no_store_opens_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_process, "MOST_WAITING", 3)
+    ours, theirs = socket.socketpair()
+    link, other = await Link.open(ours), await Link.open(theirs)
+    inbox = Inbox(other)
+    link.send({"status": {"instance": "Role_IN_0", "detail": "old"}})
+    link.send(WISH)
+    for number in range(100):
+        link.send({"alive": True})
+        link.send({"event": {"name": "role.trace"}, "number": number})
+        link.send({"status": {"instance": "Role_IN_0", "detail": number}})
+        link.send({"status": {"instance": "Role_IN_1", "detail": number}})
+    link.send({"close": True})
+    await asyncio.wait_for(inbox.listen(), 10)
+    kept: list[dict[str, Any]] = [WISH]
+    kept += [{"event": {"name": "role.trace"}, "number": number} for number in (97, 98)]
+    kept += [{"event": {"name": "role.trace"}, "number": 99}]
+    kept += [{"status": {"instance": f"Role_IN_{number}", "detail": 99}} for number in (0, 1)]
+    assert [await asyncio.wait_for(inbox.get(), 5) for _ in range(7)] == [*kept, {"close": True}]
+    assert await link.receive() == {"alive": True}
+    link.close()
+    other.close()
+
+
+async def test_the_inbox_hands_on_what_comes_later() -> None:
+    ours, theirs = socket.socketpair()
+    link, other = await Link.open(ours), await Link.open(theirs)
+    inbox = Inbox(other)
+    listening = asyncio.create_task(inbox.listen())
+    for number in range(3):
+        getting = asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        link.send({"release": f"Role_IN_{number}"})
+        assert await asyncio.wait_for(getting, 5) == {"release": f"Role_IN_{number}"}
+    link.close()
+    assert await asyncio.wait_for(inbox.get(), 5) is None
+    await listening
+    other.close()
+
+
+async def test_an_end_that_reads_nothing_ends_the_line_and_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_link, "_MOST_UNREAD", 1 << 20)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        link = await Link.open(ours)
+        for _ in range(100):
+            link.send({"text": "x" * 100_000})
+            assert link._writer.transport.get_write_buffer_size() < 2 << 20
+        assert await asyncio.wait_for(link.receive(), 5) is None
+        link.close()

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from rolehost.host.directory.rows import TABLE, Holding, InstanceRows, facts_of,
 from rolehost.host.directory.status import stored_status
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
+from rolehost.telemetry import subscribe
 from rolehost.testing import Faults, FaultyStores
 from support.directory import MovedClock
 from support.directory import facts_of as told
@@ -259,3 +261,45 @@ async def test_status_is_sorted_by_number(stores: Stores) -> None:
     for number in (10, 9, 1):
         await rows_of(stores).take("Role", wanted=number, token=f"t{number}")
     assert [facts["instance"] for facts in await stored_status(stores)] == ["Role_IN_1", "Role_IN_9", "Role_IN_10"]
+
+
+async def test_a_row_that_a_later_look_did_not_find_stands_still_for_no_time(stores: Stores, moved: MovedClock) -> None:
+    holding = await taken(rows_of(stores), "a")
+    watcher = rows_of(stores)
+    (row,) = await watcher.live()
+    moved.monotonic = LEASE + 1
+    assert [each.key for each in await watcher.live()] == []
+    assert watcher._still.seconds(row) > LEASE
+    await stores.table(TABLE).delete(holding.instance, holding.version)
+    assert await watcher.live() == []
+    assert watcher._still.seconds(row) == 0
+    await taken(rows_of(stores), "b")
+    await watcher.live()
+    moved.monotonic += LEASE + 1
+    await watcher.live()
+    assert watcher._still.seconds(row) == 0, "it is another version that stood still"
+
+
+@pytest.mark.parametrize("facts", ["no JSON", "[1]"])
+async def test_a_row_that_can_not_be_read_is_a_peer_all_the_same(stores: Stores, facts: str) -> None:
+    holding = await taken(rows_of(stores), "a")
+    await stores.table(TABLE).write(holding.instance, holding.version, {"facts": facts, "lease": "soon"})
+    (row,) = await rows_of(stores).live()
+    assert (facts_of(row)["instance"], facts_of(row)["state"]) == ("Role_IN_0", "Starting")
+    assert await take(rows_of(stores), "b", wanted=0) is None
+
+
+async def test_who_holds_a_wanted_number_is_told_once(stores: Stores) -> None:
+    rows = rows_of(stores)
+    await rows.renew(await taken(rows, "a"), told("Role_IN_0"))
+    told_of: list[tuple[str, dict[str, Any]]] = []
+    waiting = rows_of(stores)
+    end = subscribe(lambda event, facts: told_of.append((event, facts)))
+    try:
+        assert await take(waiting, "b", wanted=0) is None
+        assert await take(waiting, "b", wanted=0) is None
+    finally:
+        end()
+    (found,) = [facts for event, facts in told_of if event == "directory.number_held"]
+    assert (found["instance"], found["holder"]) == ("Role_IN_0", ELSEWHERE)
+    assert found["endpoints"]["Http"]["address"] == "127.0.0.0"

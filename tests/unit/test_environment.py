@@ -280,3 +280,11 @@ def test_handlers_may_come_and_go_while_others_are_called() -> None:
     for thread in threads:
         thread.join()
     assert not environment.changing  # none was lost, none is left
+
+
+def test_what_can_not_be_a_handler_or_a_directory_is_refused_at_once() -> None:
+    environment = RoleEnvironment.for_testing()
+    with pytest.raises(TypeError, match="a handler of changing"):
+        environment.changing += 5  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="local_resources gives each resource a directory, and Scratch has 10"):
+        RoleEnvironment.for_testing(local_resources={"Scratch": 10})  # type: ignore[dict-item]

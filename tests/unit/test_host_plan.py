@@ -326,6 +326,18 @@ def test_approot_has_the_service_s_files_and_neither_its_definition_nor_its_secr
     assert (root / "legacy_bin" / "thumbnail").exists()
 
 
+def test_approot_has_no_other_definition_and_no_certificates_wherever_they_are(place: Path) -> None:
+    names = ("service.prod.toml", "Service-2.toml", "pyproject.toml", "deploy/keys/C/tls.key", "deploy/run.sh")
+    for named in ("deploy/keys", str(place / "service" / "deploy" / "keys")):
+        plan = make_plan(place, RoleModel(name="A", entry_point="m:A"), environ={"ROLEHOST_CERTIFICATES": named})
+        for name in names:
+            (plan.model.directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (plan.model.directory / name).write_text(name)
+        root = prepared(plan)
+        assert {each.name for each in root.iterdir()} == {"pyproject.toml", "deploy", "legacy_bin"}
+        assert [each.name for each in (root / "deploy").iterdir()] == ["run.sh"]
+
+
 def test_approot_is_laid_over_by_its_folder_the_role_s_and_the_contents(place: Path) -> None:
     role = RoleModel(
         name="A",

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rolehost.environment import RoleInstance, RoleInstanceEndpoint
+from rolehost.host.instance.instance import Instance
+from rolehost.host.instance.life import LifeEnd
+from rolehost.host.instance.recycling import RecycleReason
 from rolehost.host.instance.status import Crash, InstanceState, InstanceStatus, Stage
+from rolehost.host.reporting import SilentReporter
+from rolehost.host.stopping import StopRequests
+from rolehost.service_model import RoleModel
+from support.instances import make_plan
 
 CRASH = Crash(reason="broken", stage=Stage.RUN, exit_code=1, stderr="Traceback", at="2026-11-21T00:00:00.000Z")
 
@@ -38,6 +47,16 @@ def test_repeated_crashes_after_ready_are_a_cycle_until_a_life_has_lasted(status
     assert status.facts()["status"] == "CyclingRole"
     crash(status, was_ready=True, settled=True)
     assert status.facts()["status"] == "RestartingRole"
+
+
+async def test_a_life_that_lasted_ends_a_crash_loop(status: InstanceStatus, tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, RoleModel(name="A", entry_point="m:A"))
+    instance = Instance(plan, status, StopRequests(), SilentReporter(), "")
+    words = []
+    for lasted in (5.0, 5.0, 299.0, 300.0, 5.0):
+        instance._note_end(LifeEnd(reason=RecycleReason.CRASHED, crash=CRASH, was_ready=True, lasted=lasted))
+        words.append(str(status.word))
+    assert words == ["RestartingRole", "CyclingRole", "CyclingRole", "RestartingRole", "CyclingRole"]
 
 
 def test_an_orderly_recycle_ends_a_cycle(status: InstanceStatus) -> None:

@@ -163,3 +163,17 @@ async def test_a_port_in_use_is_said_at_once() -> None:
     async with relaying() as relay:
         with pytest.raises(RoleHostError, match=rf"can't listen on 127.0.0.1 port {relay.port} \(udp\)"):
             UdpRelay("127.0.0.1", relay.port)
+
+
+async def test_an_instance_that_can_not_be_reached_keeps_no_count() -> None:
+    no_way = Backend("a", ("255.255.255.255", 9))  # only who asks for it may broadcast
+    async with backend("b") as b, relaying(no_way) as relay:
+        with closing(client(relay)) as asking:
+            asking.send(b"lost")
+            async with asyncio.timeout(5):
+                while not relay._rotation._turn:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(0.005)
+            assert relay._rotation._open == {}
+            relay.set_backends([b])
+            assert await ask(asking, "kept") == "b kept"
+            assert relay._rotation._open == {"b": 1}

@@ -143,6 +143,35 @@ async def test_stopping_then_on_stop_then_the_end_while_run_goes_on(tmp_path: Pa
         assert role.seen[-1] == "Stopped"
 
 
+async def test_a_run_that_is_a_coroutine_goes_on_until_on_stop_has_returned(tmp_path: Path) -> None:
+    code = """
+        class Worker(RoleEntryPoint):
+            async def run(self):
+                note("run")
+                try:
+                    while True:
+                        if Path("tick").exists():
+                            note("tick")
+                        await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    note("cancelled")
+                    raise
+            def on_stop(self):
+                note("on_stop")
+                Path("tick").touch()
+                until_there("go")
+                note("on_stop done")
+    """
+    async with HostedRole(tmp_path, code) as role:
+        await role.until_words("run")
+        role.channel.expect_stopped(10)
+        await role.until_words("on_stop", "tick", "tick")
+        role.touch("go")
+        assert await role.end() == 0
+        words = [word for word in role.words() if word != "tick"]
+        assert words[:3] == ["run", "on_stop", "on_stop done"]
+
+
 async def test_a_stop_without_a_limit_has_none(tmp_path: Path) -> None:
     code = """
         class Worker(ServedRole):

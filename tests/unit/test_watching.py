@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rolehost.host.fabric.watching import WatchedFiles
+from rolehost.host.watching import WatchedFiles
 
 LOOK = 0.01
 

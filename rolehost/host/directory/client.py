@@ -29,6 +29,7 @@ from rolehost.telemetry import emit
 IMDS, OFF = "ROLEHOST_IMDS", "off"
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.5, 30.0, 60.0
 _METADATA_SECONDS = 5.0
+_SLOW_START = 4
 
 Facts = Mapping[str, Any]
 
@@ -45,6 +46,7 @@ class DirectoryTimes:
         refresh: between two uploads of an output that goes on (WebJobs' output logs).
         prune: between two removals of what is too old.
         closing: that an orderly stop may take.
+        silence: a helper that leaves ticks unanswered for so long hangs; four times that while it has yet to begin.
     """
 
     lease: float = 45.0
@@ -54,6 +56,7 @@ class DirectoryTimes:
     refresh: float = 60.0
     prune: float = 600.0
     closing: float = 3.0
+    silence: float = 30.0
 
 
 class DirectoryClient:
@@ -92,6 +95,8 @@ class DirectoryClient:
         self._peers: Sequence[Facts] = ()
         self._metadata: asyncio.Future[InstanceMetadata | None] | None = None
         self._link: Link | None = None
+        self._unanswered = 0
+        self._has_spoken = False
         self._child: Child | None = None
         self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -179,10 +184,20 @@ class DirectoryClient:
             self._link.send(message)
 
     async def _beat(self) -> None:
-        """Without this the helper stops renewing: a heartbeat is ours, not the helper's."""
+        """Without this the helper stops renewing: a heartbeat is ours, not the helper's. It answers each.
+
+        Ticks are counted, not seconds: a machine that stood still finds no fault with a helper that stood still, too.
+        """
+        pause = self._times.heartbeat / 2
         while True:
             self._send({"alive": True})
-            await clock.sleep(self._times.heartbeat / 2)
+            await clock.sleep(pause)
+            self._unanswered += 1
+            silent = self._unanswered * pause
+            if self._link is not None and silent >= self._times.silence * (1 if self._has_spoken else _SLOW_START):
+                emit("directory.failed", reason=f"the helper has said nothing for {silent:.0f} s and is ended")
+                self._unanswered = 0
+                self._link.abort()  # its end ends the helper
 
     async def _keep(self) -> None:
         pause = _FIRST_PAUSE
@@ -209,8 +224,9 @@ class DirectoryClient:
             link = await Link.open(ours)
             for waiting in self._mail.everything():
                 link.send(waiting)
-            self._link = link
+            self._link, self._unanswered, self._has_spoken = link, 0, False
             while (message := await link.receive()) is not None:
+                self._unanswered, self._has_spoken = 0, True
                 self._hear(message)
         finally:
             self._link = None

@@ -14,7 +14,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -51,21 +52,45 @@ class Inbox:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._messages: OrderedDict[Hashable, Message | None] = OrderedDict()
+        self._last = 0
+        self._came = asyncio.Event()
         self.heard = clock.monotonic()
         self.over = asyncio.Event()
 
     async def listen(self) -> None:
-        """Until the client closes, or is gone."""
+        """Until the client closes, or is gone. Its ticks are answered here: they ask for no store."""
         while (message := await self._link.receive()) is not None and "close" not in message:
             self.heard = clock.monotonic()
-            self._messages.put_nowait(message)
-        self._messages.put_nowait(message)
+            if "alive" in message:
+                self._link.send({"alive": True})
+            else:
+                self._keep(message)
+        self._keep(message)
         self.over.set()
 
     async def get(self) -> Message | None:
         """The next message, `close` at last; None: the client is gone."""
-        return await self._messages.get()
+        while not self._messages:
+            self._came.clear()
+            await self._came.wait()
+        return self._messages.popitem(last=False)[1]
+
+    def _keep(self, message: Message | None) -> None:
+        """Of an instance's facts the newest; of events and outputs as many as the client itself keeps."""
+        self._last += 1
+        key: Hashable = self._last
+        match message:
+            case {"status": facts}:
+                key = ("status", str(facts.get("instance")))
+                self._messages.pop(key, None)
+            case {"event": _} | {"output": _}:
+                key = ("mail", self._last)
+                waiting = [each for each in self._messages if isinstance(each, tuple) and each[0] == "mail"]
+                if len(waiting) >= MOST_WAITING:
+                    del self._messages[waiting[0]]
+        self._messages[key] = message
+        self._came.set()
 
 
 class Directory:

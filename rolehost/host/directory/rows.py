@@ -18,6 +18,7 @@ from rolehost import clock
 from rolehost.errors import AlreadyExistsError, InstanceLostError, StoreUnavailableError, VersionMismatchError
 from rolehost.processes import procfs
 from rolehost.stores import Row, Scalar, Table
+from rolehost.telemetry import emit
 
 TABLE: Final = "instances"
 HELD: Final = "held"
@@ -76,8 +77,9 @@ class StillRows:
         self._asked = asked
 
     def seconds(self, row: Row) -> float:
-        """Since when, at least, the row has had this version."""
-        return max(0.0, self._asked - self._seen[row.key][1])
+        """Since when, at least, the row has had this version; 0: a look since then found another, or none."""
+        version, since = self._seen.get(row.key, ("", self._asked))
+        return max(0.0, self._asked - since) if version == row.version else 0.0
 
     def has_moved(self, row: Row) -> bool:
         """Whether we saw it being written."""
@@ -98,6 +100,7 @@ class InstanceRows:
         self._lease = lease
         self._holder = holder
         self._still = StillRows()
+        self._told_of: object = None
 
     async def take(self, role: str, *, wanted: int | None = None, count: int | None = None, token: str) -> Holding:
         """Take a number of a role, as soon as one is free.
@@ -119,6 +122,8 @@ class InstanceRows:
                     holding = await self._taken(role, number, token, row)
                     if holding is not None:
                         return holding
+                elif wanted is not None:
+                    self._tell_who_holds(row)
             await clock.sleep(min(_POLL_SECONDS, self._lease / 10))
 
     async def resume(self, role: str, number: int, token: str) -> Holding:
@@ -192,6 +197,14 @@ class InstanceRows:
         self._still.note(rows, asked)
         return rows
 
+    def _tell_who_holds(self, row: Row) -> None:
+        """Once for each holder: a number that is waited for may be given twice by mistake."""
+        if row.fields.get("token") != self._told_of:
+            self._told_of = row.fields.get("token")
+            at = facts_of(row)["endpoints"]
+            seen = {"holder": row.fields.get("holder"), "heartbeat_at": row.fields.get("heartbeat_at")}
+            emit("directory.number_held", instance=row.key, endpoints=at, **seen)
+
     def _is_takeable(self, row: Row, token: str = "") -> bool:
         if not is_held(row) or row.fields.get("token") == token:
             return True
@@ -248,8 +261,11 @@ def is_held(row: Row) -> bool:
 
 
 def lease_of(row: Row) -> float:
-    """The seconds that its holder promised to renew it within."""
-    return float(row.fields.get("lease") or 0)
+    """The seconds that its holder promised to renew it within; 0: it said nothing that is a number."""
+    try:
+        return float(row.fields.get("lease") or 0)
+    except ValueError:
+        return 0.0
 
 
 def heartbeat_age(row: Row) -> float:
@@ -297,7 +313,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
 
 
 def facts_of(row: Row) -> dict[str, Any]:
-    """The facts that a row holds; of one that was just taken those that are certain."""
+    """The facts that a row holds; of one that was just taken, or that can't be read, those that are certain."""
     role, _, number = row.key.rpartition("_IN_")
     certain: dict[str, Any] = {
         "instance": row.key,
@@ -315,8 +331,11 @@ def facts_of(row: Row) -> dict[str, Any]:
         "endpoints": {},
         "last_crash": None,
     }
-    told: dict[str, Any] = json.loads(str(row.fields.get("facts") or "{}"))
-    return certain | told
+    try:
+        told = json.loads(str(row.fields.get("facts") or "{}"))
+    except ValueError:
+        return certain
+    return certain | told if isinstance(told, dict) else certain
 
 
 def process_name(pid: int) -> str:

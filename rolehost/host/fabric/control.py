@@ -39,14 +39,16 @@ async def serving(data: Path, answer: Answer) -> AsyncIterator[None]:
         RoleHostError: the socket can't be made.
     """
     path = data / SOCKET
-    connections: set[asyncio.Task[None]] = set()
+    connections: dict[asyncio.Task[None], asyncio.Task[Any] | None] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            connections.add(task)
-            task.add_done_callback(connections.discard)
-        await _serve(reader, writer, answer)
+        # The streams write a traceback for a task of theirs that was cancelled: only one of ours ever is.
+        task = asyncio.create_task(_serve(reader, writer, answer))
+        connections[task] = asyncio.current_task()
+        await asyncio.wait([task])
+        del connections[task]
+        if not task.cancelled():
+            task.result()
 
     with _listening(path) as listening:
         server = await asyncio.start_unix_server(serve, sock=listening, limit=_LONGEST_LINE)
@@ -55,9 +57,10 @@ async def serving(data: Path, answer: Answer) -> AsyncIterator[None]:
         finally:
             server.close()
             path.unlink(missing_ok=True)
+            theirs = [task for task in connections.values() if task is not None]
             for task in connections:
                 task.cancel()
-            await asyncio.gather(*connections, return_exceptions=True)
+            await asyncio.gather(*theirs, return_exceptions=True)
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from rolehost import clock
 from rolehost.environment import RoleInstance
 from rolehost.errors import RoleHostError, UpdateRefusedError
+from rolehost.host.assignment import Topology
 from rolehost.host.fabric.fleet import Crew, Fleet
 from rolehost.host.fabric.generations import Generations, Goal, is_other, sees_other
 from rolehost.host.fabric.member import Member
@@ -69,13 +71,13 @@ class Deployment:
             RoleHostError: a public port is in use, or the model can't be written; nothing has changed.
         """
         counts = {name: role.instances for name, role in model.roles.items()}
-        self._bind(model, counts)
-        topology = up_topology(model, counts, self._net)
         blast = model.topology_change_discovery is TopologyChangeDiscovery.BLAST
+        placed = partial(self._placed, model, counts)
+        goal = self._generations.make(model, placed, skip=1 if blast and self._goal else 0)
         if self.is_settled or self._before is None:
             self._before = self._goal
-        goal = self._goal = self._generations.make(model, topology, skip=1 if blast and self._goal else 0)
-        places = {each.id: each for role in topology.values() for each in role.instances}
+        self._goal = goal
+        places = {each.id: each for role in goal.assignment.topology.values() for each in role.instances}
         unsettled = self._unsettled()
         for name in [name for name in self.fleet.here if name not in places]:
             self.fleet.retire(name, model.on_stop_seconds)
@@ -153,7 +155,7 @@ class Deployment:
             self._tell("late", instances=given_up)
         if self.is_settled and self._finished is not self._goal:
             self._finished = self._goal
-            self._generations.keep([member.goal for member in self.fleet.members] + [self.goal])
+            self._forget()
             self._tell("finished", late=list(walk.late))
 
     def _tell(self, event: str, **facts: Any) -> None:
@@ -170,14 +172,26 @@ class Deployment:
         if self.news.is_heard:
             self.news.tell({"status": self.status()})
 
-    def _bind(self, model: ServiceModel, counts: Mapping[str, int]) -> None:
+    def _placed(self, model: ServiceModel, counts: Mapping[str, int]) -> Topology:
+        """Bind the public ports, then give the instances theirs; where that fails, the public ports are as before."""
+        for name, count in counts.items():
+            if count:
+                self._net.address(name, count - 1)  # too many of them are told before a port is touched
         try:
             self._crew.ports.bind(model, counts)
-        except RoleHostError:
-            if self._goal is not None:  # what it has closed on the way is opened again
+            return up_topology(model, counts, self._net)
+        except BaseException:
+            if self._goal is not None:  # what was closed on the way is opened again
                 kept = {name: role.instances for name, role in self.model.roles.items()}
                 self._crew.ports.bind(self.model, kept)
             raise
+
+    def _forget(self) -> None:
+        """Remove the models that nobody needs; one that stays is no reason for a service to end."""
+        try:
+            self._generations.keep([member.goal for member in self.fleet.members] + [self.goal])
+        except OSError as error:
+            emit("generation.not_removed", reason=str(error))
 
     def _unsettled(self) -> list[str]:
         """Who was told of the change before this one, or started with it, and is under way still."""

@@ -146,6 +146,7 @@ class Desk:
         changes = differences(running, model)
         if not changes:
             return None
+        self._require_open()  # again: the file was read meanwhile, and whoever starts now would never be stopped
         self._deployment.apply(model, mode)
         return changes
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -20,14 +23,14 @@ from rolehost.host.fabric.deployment import Deployment
 from rolehost.host.fabric.desk import Desk
 from rolehost.host.fabric.fleet import Crew, Directory
 from rolehost.host.fabric.generations import Generations
-from rolehost.host.fabric.member import LOOPBACK, MARGIN_SECONDS, Grounds
-from rolehost.host.fabric.watching import WatchedFiles
+from rolehost.host.fabric.member import LOOPBACK, MARGIN_SECONDS, Grounds, Member
 from rolehost.host.instance.plan import marker_prefix
 from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.ports.addresses import Net
 from rolehost.host.ports.public_ports import PublicPorts
 from rolehost.host.reaping import reap_orphans
 from rolehost.host.stopping import StopOrder, StopRequests
+from rolehost.host.watching import WatchedFiles
 from rolehost.processes import become_subreaper, end_strays
 from rolehost.service_model import ServiceModel
 from rolehost.telemetry import emit
@@ -75,8 +78,10 @@ async def up(
             ports = PublicPorts(host, port)
             held.push_async_callback(ports.close)
             ports.bind(model, {name: role.instances for name, role in model.roles.items()})
-            written_down = await held.enter_async_context(DirectoryClient(environ, data=directory.root))
-            await Fabric(model, directory, environ, ports, written_down).run()
+            lost: asyncio.Queue[str] = asyncio.Queue()
+            client = DirectoryClient(environ, data=directory.root, on_lost=lost.put_nowait)
+            written_down = await held.enter_async_context(client)
+            await Fabric(model, directory, environ, ports, written_down, lost=lost).run()
     except RoleHostError as error:
         sys.stderr.write(f"rolehost: {error}\n")
         return 1
@@ -86,9 +91,14 @@ async def up(
 
 async def end_leftovers(data: DataDirectory) -> None:
     """End what an `up` that was killed left behind; an instance that another host runs is left alone."""
+    began, alone = clock.now().timestamp(), True
     for path in sorted((data.root / "resources").glob("*_IN_*/")):
         if await _nobody_holds(path.with_name(f"{path.name}.lock")):
             await end_strays(marker_prefix(data.deployment_id(), path.name))
+        else:
+            alone = False
+    if alone:
+        _remove_sockets(data.deployment_id(), began)
 
 
 class Fabric:
@@ -100,6 +110,7 @@ class Fabric:
         environ: the variables that bootstrappers start from.
         ports: the public ports, bound.
         directory: where the instances are written down.
+        lost: the instances whose number the directory has lost to another holder.
     """
 
     def __init__(
@@ -109,12 +120,15 @@ class Fabric:
         environ: Mapping[str, str],
         ports: PublicPorts,
         directory: Directory,
+        *,
+        lost: asyncio.Queue[str],
     ) -> None:
         self._model = model
         self._data = data
         self._environ = environ
         self._ports = ports
         self._directory = directory
+        self._lost = lost
         self._requests = StopRequests()
 
     async def run(self) -> None:
@@ -157,6 +171,7 @@ class Fabric:
                 tasks.create_task(deployment.run()),
                 tasks.create_task(self._announce(deployment)),
                 tasks.create_task(self._watch(desk)),
+                tasks.create_task(self._hold_again(deployment)),
             ]
             await self._requests.stop.wait()
             desk.closed = True
@@ -172,7 +187,7 @@ class Fabric:
     async def _stop(self, deployment: Deployment) -> None:
         """Stop every instance, as it is asked for; what is asked later, sooner or in haste, is passed on."""
         self._ports.stop_accepting()
-        ended = asyncio.create_task(_all_ended(deployment))
+        ended = asyncio.create_task(deployment.fleet.ended())
         order = self._requests.order
         if order is not None and not await self._requests.by_deadline(ended, order, partial(self._tell, deployment)):
             await asyncio.wait([ended], timeout=MARGIN_SECONDS)
@@ -182,11 +197,11 @@ class Fabric:
 
     def _tell(self, deployment: Deployment, order: StopOrder) -> None:
         emit("service.stopping", service=self._model.name, seconds=order.left, reason=order.reason)
-        for member in deployment.fleet.members:
-            if order.reason == USER:
-                member.leave(order.seconds)
-            else:
-                member.drain()
+        deployment.fleet.stop(partial(_leave, order.seconds) if order.reason == USER else Member.drain)
+
+    async def _hold_again(self, deployment: Deployment) -> None:
+        while True:
+            deployment.fleet.number_lost(await self._lost.get())
 
     async def _watch(self, desk: Desk) -> None:
         if (source := self._model.source) is None:
@@ -217,9 +232,23 @@ def _hear_no_more() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-async def _all_ended(deployment: Deployment) -> None:
-    for member in deployment.fleet.members:
-        await member.ended.wait()
+def _leave(seconds: float | None, member: Member) -> None:
+    member.leave(seconds)
+
+
+def _remove_sockets(deployment_id: str, before: float) -> None:
+    """Remove the directories of runtime channels, see `PlanFacts.directory_name`: settings lie in them.
+
+    Args:
+        deployment_id: whose.
+        before: those that are younger belong to a host that has begun meanwhile.
+    """
+    for parent in {Path(tempfile.gettempdir()), Path("/tmp")}:  # noqa: S108 - see `private_directory`
+        for left in parent.glob(f"rolehost-{deployment_id[:8]}-*"):
+            with suppress(FileNotFoundError):
+                facts = left.lstat()
+                if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mtime < before:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 async def _nobody_holds(lock: Path) -> bool:

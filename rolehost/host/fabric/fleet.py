@@ -71,6 +71,7 @@ class Fleet:
         self.leaving: dict[str, Member] = {}
         self._crew = crew
         self._on_change = on_change
+        self._last_word: Callable[[Member], None] | None = None
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -90,6 +91,8 @@ class Fleet:
         """An instance is new: it starts, once one of the same name has left."""
         member = self.here[instance.id] = Member(instance, goal, self._crew.grounds, self._changed)
         before = self.leaving.get(instance.id)
+        if self._last_word is not None:
+            self._last_word(member)
         self._crew.directory.hold(instance.role.name, member.number)
         self._crew.start(member.keep(before.ended if before else None))
 
@@ -104,6 +107,27 @@ class Fleet:
         self._crew.ports.forget(instance)
         emit("instance.leaving", instance=instance)
         self._crew.start(self._leave(member, seconds))
+
+    def stop(self, tell: Callable[[Member], None]) -> None:
+        """Tell all of them to stop, and whoever comes after that; called again, the newer word counts."""
+        self._last_word = tell
+        for member in self.members:
+            tell(member)
+
+    async def ended(self) -> None:
+        """Return once none is left, of those that came meanwhile neither."""
+        while waiting := [member for member in self.members if not member.ended.is_set()]:
+            await waiting[0].ended.wait()
+
+    def number_lost(self, instance: str) -> None:
+        """Another holder has an instance's number in the directory: ours waits for it there, and goes on meanwhile."""
+        if (member := self.here.get(instance) or self.leaving.get(instance)) is None:
+            return
+        emit("instance.number_lost", instance=instance)
+        directory = self._crew.directory
+        directory.release(instance)  # what its helper still knows of the hold that was lost
+        directory.hold(member.instance.role.name, member.number)
+        directory.status(member.facts)
 
     async def _leave(self, member: Member, seconds: float) -> None:
         member.leave(seconds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,26 +67,38 @@ class Generations:
         except OSError as error:
             raise RoleHostError(f"{self._directory} can't be used: {error.strerror}") from error
 
-    def make(self, model: ServiceModel, topology: Topology, *, skip: int = 0) -> Goal:
+    def make(self, model: ServiceModel, placed: Callable[[], Topology], *, skip: int = 0) -> Goal:
         """The next generation, its model written.
 
         Args:
             model: what was accepted; the built-in one needs no file.
-            topology: every role's instances.
+            placed: every role's instances; called once the model is written, as it may not be asked in vain.
             skip: numbers that are left out.
 
         Raises:
-            RoleHostError: the disk is full, or such.
+            RoleHostError: the disk is full, or such; there is no next generation then.
         """
         number = self.newest + 1 + skip
         path = None if model.source is None else self._directory / f"{number}.toml"
-        if path is not None:
-            _write(path, write_model(model, [f"Generation {number} of the running service; read with its variables."]))
+        try:
+            if path is not None:
+                told = f"Generation {number} of the running service; read with its variables."
+                _write(path, write_model(model, [told]))
+            topology = placed()
+        except BaseException:
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
         self.newest = number
         return Goal(Assignment(generation=number, model=path, directory=model.directory, topology=topology), model)
 
     def keep(self, goals: Collection[Goal]) -> None:
-        """Remove the files that none of these needs."""
+        """Remove the files that none of these needs.
+
+        Raises:
+            OSError: one can't be removed.
+        """
         needed = {goal.assignment.model for goal in goals}
         for path in self._directory.iterdir():
             if path not in needed:

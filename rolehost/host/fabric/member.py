@@ -19,6 +19,7 @@ from rolehost.errors import RoleHostError
 from rolehost.host.fabric.generations import Goal
 from rolehost.host.fabric.walk import Standing
 from rolehost.host.instance.plan import marker_prefix
+from rolehost.host.instance.silence import Silence
 from rolehost.host.link import Link
 from rolehost.host.paths import DataDirectory
 from rolehost.host.probes import reserve_port
@@ -31,6 +32,9 @@ MARGIN_SECONDS = 1.0
 """What a bootstrapper gets beyond the time of a stop, to kill its role and to end by itself."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONG_LIFE = 0.1, 10.0, 60.0
 _LAST_WORDS_SECONDS = 1.0
+# It says something every five seconds, once it has begun.
+_SHORTEST_SILENCE, _FIRST_SILENCE = 15.0, 60.0
+_GONE = {"state": "Recycling", "status": "RestartingRole", "pid": None, "generation": 0, "ready_at": None}
 _FAILING = frozenset({"CyclingRole", "FailedStartingRole", "UnresponsiveRole"})
 
 
@@ -172,16 +176,29 @@ class Member:
             self._lost("", end)
 
     async def _over(self, child: Child, link: Link) -> Exit:
-        listening = asyncio.create_task(self._listen(link))
+        silence = Silence(max(self.goal.model.heartbeat_seconds, _SHORTEST_SILENCE))
+        silence.begin(_FIRST_SILENCE)
+        listening = asyncio.create_task(self._listen(link, silence))
+        watching = asyncio.create_task(self._watch(child, silence))
         try:
             end = await child.wait()
             await asyncio.wait([listening], timeout=_LAST_WORDS_SECONDS)
             return end
         finally:
             listening.cancel()
+            watching.cancel()
 
-    async def _listen(self, link: Link) -> None:
+    async def _watch(self, child: Child, silence: Silence) -> None:
+        """End a bootstrapper that hangs; how long one that stops may take is up to who has stopped it."""
+        await silence.over()
+        if not self._stopping.is_set():
+            emit("instance.host_silent", instance=self.id)
+            self._change({**self.facts, **_GONE, "detail": "The instance's host says nothing any more and is ended."})
+            child.kill()
+
+    async def _listen(self, link: Link, silence: Silence) -> None:
         while (message := await link.receive()) is not None:
+            silence.broken()
             match message:
                 case {"status": {"state": _, "status": _, "generation": _} as facts}:
                     self._heard(facts)
@@ -206,8 +223,7 @@ class Member:
             emit("instance.host_lost", instance=self.id, exit_code=end.code, signal=end.signal)
         self._hosts_lost = self.facts["recycles"] + 1
         detail = "The instance's host has ended and is started again."
-        gone = {"state": "Recycling", "status": "RestartingRole", "pid": None, "generation": 0, "ready_at": None}
-        self._change({**self.facts, **gone, "detail": detail, "recycles": self._hosts_lost})
+        self._change({**self.facts, **_GONE, "detail": detail, "recycles": self._hosts_lost})
 
     def _change(self, facts: dict[str, Any]) -> None:
         before, self.facts = self.facts, facts

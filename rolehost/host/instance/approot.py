@@ -11,17 +11,19 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
 
 from rolehost.errors import StartupError
 from rolehost.host import paths
 from rolehost.host.instance.certificates import DIRECTORY as CERTIFICATES
+from rolehost.host.instance.certificates import place_of
 from rolehost.host.instance.plan_facts import PlanFacts
 
 APPROOT = "approot"
 # Definitions hold settings, certificates hold keys: no content of a role. Python's caches come and go.
-_LEFT_OUT = frozenset({"service.toml", CERTIFICATES, "__pycache__"})
-_DEFINITIONS = (".csdef", ".cscfg")
+_LEFT_OUT = frozenset({CERTIFICATES, "__pycache__"})
+_DEFINITION = re.compile(r"service.*\.toml|.*\.(csdef|cscfg)", re.IGNORECASE)
 _BUNDLED = "legacy_bin"
 _STAMP = ".rolehost.json"
 # A source directory may name variables of the machine, in the original's form.
@@ -72,12 +74,17 @@ def _wanted(plan: PlanFacts) -> Mapping[PurePosixPath, Path]:
     bundled = paths.role_root() / APPROOT / _BUNDLED
     if bundled.is_dir():
         _lay(found, PurePosixPath(_BUNDLED), bundled.resolve())
-    left_out = {plan.data.root.resolve(), directory / APPROOT}
+    certificates = place_of(plan)
+    left_out = {
+        plan.data.root.resolve(),
+        directory / APPROOT,
+        certificates.absolute(),
+        certificates.resolve(),
+    }
     left_out |= {each.absolute() for each in (plan.model.source, plan.model.configuration) if each}
     for source in (directory, directory / APPROOT, directory / plan.role.name):
-        for entry in _entries(source):
-            if entry not in left_out and entry.resolve() not in left_out:
-                _lay(found, PurePosixPath(entry.name), entry)
+        for entry in _entries(source, left_out):
+            _lay(found, PurePosixPath(entry.relative_to(source)), entry)
     for destination, source in plan.role.contents.items():
         content = directory / _VARIABLE.sub(lambda match: plan.environ.get(match[1], match[0]), str(source))
         if not content.is_dir():
@@ -86,16 +93,21 @@ def _wanted(plan: PlanFacts) -> Mapping[PurePosixPath, Path]:
     return found
 
 
-def _entries(directory: Path) -> list[Path]:
+def _entries(directory: Path, left_out: AbstractSet[Path]) -> list[Path]:
+    """A directory's entries; those of a folder in the place of the folder where something within it is left out."""
     try:
         entries = sorted(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [
-        each
-        for each in entries
-        if not (each.name.startswith(".") or each.name in _LEFT_OUT or each.suffix.lower() in _DEFINITIONS)
-    ]
+    found = []
+    for each in entries:
+        if each.name.startswith(".") or each.name in _LEFT_OUT or _DEFINITION.fullmatch(each.name):
+            continue
+        if left_out & {each, each.resolve()}:
+            continue
+        inside = any(each in path.parents for path in left_out)
+        found += _entries(each, left_out) if inside else [each]
+    return found
 
 
 def _lay(found: dict[PurePosixPath, Path], place: PurePosixPath, source: Path) -> None:

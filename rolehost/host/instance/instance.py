@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from rolehost import clock
+from rolehost.errors import RoleHostError
 from rolehost.host.channel.server import RuntimeChannel
 from rolehost.host.channel.wire import CurrentState
 from rolehost.host.instance.life import Life, LifeEnd
 from rolehost.host.instance.plan import InstancePlan
-from rolehost.host.instance.recycling import SETTLED_SECONDS, pauses_of
+from rolehost.host.instance.recycling import SETTLED_SECONDS, RecycleReason, pauses_of
 from rolehost.host.instance.role_run import Surroundings
 from rolehost.host.instance.run_logs import RunLogs
 from rolehost.host.instance.status import InstanceState, InstanceStatus
@@ -49,7 +50,7 @@ class Instance:
         self._pauses = pauses_of(*_backoff(plan))
         self._renewed = asyncio.Event()
         self._life: Life | None = None
-        status.place(plan.snapshot().current_role_instance)
+        status.place(plan.placed())
         self._note_times(plan)
 
     async def run(self) -> None:
@@ -61,6 +62,8 @@ class Instance:
                 end = await self._life.live()
                 await end_strays(self._plan.marker_prefix)
                 self._note_end(end)
+                if self._life.ran_with(self._plan) and end.reason is not RecycleReason.CHANGE_CANCELLED:
+                    self._renewed.clear()  # this life had it already
                 if not self._requests.stop.is_set():
                     await self._pause(end)
         self._status.change(InstanceState.STOPPED, "The instance was stopped.")
@@ -70,17 +73,27 @@ class Instance:
     def assign(self, plan: InstancePlan, *, simultaneous: bool = False) -> None:
         """Take another generation: the running role is told of it, or is recycled where it has to start again.
 
+        One that can't be told is refused, and the one before goes on.
+
         Args:
             plan: the instance in this generation.
             simultaneous: a change of the topology in it is told to all instances at once.
         """
-        before, self._plan = self._plan, plan
+        before = self._plan
         self._note_times(plan)
+        try:
+            if self._life is not None:
+                self._life.assign(plan, simultaneous=simultaneous)
+        except (RoleHostError, OSError) as error:
+            self._note_times(before)
+            emit("assignment.refused", generation=plan.generation, reason=str(error))
+            self._status.refuse(f"Generation {plan.generation} is refused: {error}.")
+            return
+        self._plan = plan
+        self._status.refuse("")
         if plan.role != before.role or _backoff(plan) != _backoff(before):
             self._pauses = pauses_of(*_backoff(plan))  # what failed before may be mended: try at once
             self._renewed.set()
-        if self._life is not None:
-            self._life.assign(plan, simultaneous=simultaneous)
 
     def _note_times(self, plan: InstancePlan) -> None:
         model = plan.model

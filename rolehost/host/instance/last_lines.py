@@ -9,6 +9,7 @@ from rolehost.processes import Output
 
 _LONGEST = 4096
 _LOOKED_AT = 32768
+_LONGEST_REASON = 300
 
 
 def last_lines(stderr: Output) -> str:
@@ -27,8 +28,17 @@ def shortened(text: str) -> str:
     return cut.partition("\n")[2] or cut
 
 
-def own_reason(stderr: Output) -> str:
-    """Why a role of ours ended, as it foresaw and logged it; empty: it said nothing."""
+def last_said(stderr: Output) -> str:
+    """Why a program ended: as a role of ours foresaw and logged it, else its last line, as of a traceback."""
+    return _own_reason(stderr) or _last_line(stderr.tail(_LOOKED_AT).decode(errors="replace"))
+
+
+def _last_line(text: str) -> str:
+    telling = (line.strip() for line in reversed(text.splitlines()) if not _is_log_line(line.rstrip()))
+    return next((line for line in telling if line), "")[:_LONGEST_REASON]
+
+
+def _own_reason(stderr: Output) -> str:
     for line in reversed(stderr.tail(_LOOKED_AT).decode(errors="replace").splitlines()):
         if _is_log_line(line) and '"role.crashed"' in line:
             with suppress(ValueError):

@@ -12,7 +12,7 @@ from rolehost.errors import RoleHostError, StartupError, StartupTaskError
 from rolehost.host.channel.wire import CurrentState
 from rolehost.host.instance import approot, certificates
 from rolehost.host.instance.changing import why_restart
-from rolehost.host.instance.last_lines import last_lines, own_reason, shortened
+from rolehost.host.instance.last_lines import last_lines, last_said, shortened
 from rolehost.host.instance.plan import InstancePlan
 from rolehost.host.instance.quotas import QuotaWatch
 from rolehost.host.instance.recycling import RecycleReason
@@ -86,7 +86,7 @@ class Life:
 
     async def _prepare(self) -> None:
         plan = self._plan
-        self._status.place(plan.snapshot().current_role_instance)
+        self._status.place(plan.placed())
         self._status.change(InstanceState.STARTING, "The instance's directories are being prepared.")
         self._installed = await asyncio.to_thread(_prepared, plan)
 
@@ -201,7 +201,9 @@ class Life:
         if end.exec_error:
             run.was_ready = False  # it never was
         stderr = run.child.stderr
-        how = f"The role was killed: {killed}." if killed else explained(end, own_reason(stderr), is_guest=run.is_guest)
+        starting = stage is Stage.START
+        said = explained(end, last_said(stderr), is_guest=run.is_guest, starting=starting)
+        how = f"The role was killed: {killed}." if killed else said
         if self._crash is None:
             self._crash = Crash(
                 reason=how, stage=stage, exit_code=end.code, signal=end.signal, stderr=last_lines(stderr)
@@ -214,6 +216,10 @@ class Life:
         Args:
             plan: the instance in this generation.
             simultaneous: a change of the topology in it is told to all instances at once.
+
+        Raises:
+            RoleHostError: the role can't be told of it; it goes on as before.
+            OSError: likewise.
         """
         reason = why_restart(self._plan, plan, self._installed)
         if reason is not None:
@@ -222,10 +228,14 @@ class Life:
             return
         if self._restart.is_set() or self._order is not None:
             return  # the next life takes it
-        self._plan = plan
-        self._status.place(plan.snapshot().current_role_instance)
         if self._run is not None and not self._run.ended.done():
             self._run.offer(plan, simultaneous=simultaneous)
+        self._plan = plan
+        self._status.place(plan.placed())
+
+    def ran_with(self, plan: InstancePlan) -> bool:
+        """Whether the role was started with this plan, or told of it."""
+        return self._run is not None and self._plan is plan
 
     def heard(self, state: CurrentState) -> None:
         """Take in what a client of the channel said."""

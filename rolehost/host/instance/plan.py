@@ -28,7 +28,7 @@ class InstancePlan(PlanFacts):
             StartupError: the file of one of the role's certificates can't be read.
         """
         roles = {name: self._visible(name) for name in self.model.roles}
-        current = next(each for each in roles[self.role.name].instances if each.id == self.instance_id)
+        current = self._current(roles[self.role.name])
         return Snapshot(
             deployment_id=self.deployment_id,
             is_emulated=self.emulated,
@@ -38,6 +38,10 @@ class InstancePlan(PlanFacts):
             roles=MappingProxyType(roles),
             certificates=MappingProxyType(self._certificates()),
         )
+
+    def placed(self) -> RoleInstance:
+        """The instance itself in its topology; no file is read."""
+        return self._current(self._visible(self.role.name))
 
     def role_variables(self, runtime_endpoint: str, probe: str) -> dict[str, str]:
         """The environment of the role process, or of the program that is the role.
@@ -51,6 +55,9 @@ class InstancePlan(PlanFacts):
     def task_variables(self, task: StartupTask) -> dict[str, str]:
         """The environment of a startup task."""
         return variables.of_task(self, self.snapshot(), task)
+
+    def _current(self, role: Role) -> RoleInstance:
+        return next(each for each in role.instances if each.id == self.instance_id)
 
     def _visible(self, name: str) -> Role:
         """A role as this instance sees it: one without internal endpoints lists no instance but the current one."""

@@ -14,13 +14,14 @@ _MEANINGS = {
 }
 
 
-def explained(end: Exit, said: str = "", *, is_guest: bool) -> str:
+def explained(end: Exit, said: str = "", *, is_guest: bool, starting: bool = True) -> str:
     """A sentence for people.
 
     Args:
         end: how it ended.
-        said: the reason that it gave itself.
+        said: the reason that it gave itself, or the last thing that it said.
         is_guest: its exit codes are its own, and mean nothing to us.
+        starting: it ended before it was ready; afterwards code of the role's own may use our exit codes.
     """
     what = "The program" if is_guest else "The role process"
     if end.exec_error:
@@ -29,7 +30,8 @@ def explained(end: Exit, said: str = "", *, is_guest: bool) -> str:
         return f"{what} was ended by signal {end.signal} ({_signal_name(end.signal)})."
     if end.code is None:
         return f"{what} has ended, nobody knows how."
-    meaning = "" if is_guest else said.rstrip(".") or _MEANINGS.get(end.code, "")
+    ours = "" if is_guest or not starting else _MEANINGS.get(end.code, "")
+    meaning = ours if end.code == START_REFUSED and ours else said.rstrip(".") or ours
     return f"{what} ended with exit code {end.code}{f': {meaning}' if meaning else ''}."
 
 

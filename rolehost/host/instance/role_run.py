@@ -28,6 +28,8 @@ _CAPTURED_BYTES = 65536
 _TERM_SECONDS = 10.0
 # What a guest that listens has to refuse a change: a handler of its takes milliseconds, an update waits as long.
 _REFUSAL_SECONDS = 2.0
+# From the word that an instance stops until its role hears it: its requests go elsewhere by then.
+_LEAVING_SECONDS = 0.05
 _RUN_RETURNED = "its run returned"
 
 
@@ -129,11 +131,15 @@ class RoleRun:
         Args:
             plan: the instance in this generation.
             simultaneous: a change of the topology in it is told to all instances at once.
+
+        Raises:
+            RoleHostError: what it holds can't be read.
+            OSError: it can't be written.
         """
-        self._plan = plan
         if self._program.identity and self._program.identity.gid is not None:
             self._around.channel.share_with(self._program.identity.gid)
         incarnation = self._around.channel.expect_started(plan.snapshot(), simultaneous=simultaneous)
+        self._plan = plan
         self._offers.add(incarnation, plan.generation)
         if not self.is_guest:
             return
@@ -199,6 +205,7 @@ class RoleRun:
         """
         self._stopping = True
         self._status.change(InstanceState.STOPPING, "The role is stopping.")
+        order = await self._left_rotation(order, requests)
         over = asyncio.create_task(first(self.ended, self.silence.over()))
         try:
             in_time = await requests.by_deadline(over, order, self._announce)
@@ -212,6 +219,13 @@ class RoleRun:
         emit("role.killed", reason=reason)
         self.child.kill()
         return reason
+
+    async def _left_rotation(self, order: StopOrder, requests: StopRequests) -> StopOrder:
+        """Wait until nobody sends requests any more, unless there is haste; the answer is what counts by then."""
+        before = requests.order
+        if self.was_ready and not requests.hurry.is_set():
+            await first(self.ended, requests.hurry.wait(), clock.sleep(_LEAVING_SECONDS))
+        return order if requests.order in (before, None) else requests.order
 
     def _announce(self, order: StopOrder) -> None:
         emit("role.stopping", seconds=order.left, reason=order.reason)

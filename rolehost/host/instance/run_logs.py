@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,9 @@ class RunLog:
         self._loop = asyncio.get_running_loop()
         self._due: asyncio.TimerHandle | None = None
         self._ended = False
-        self._write()
+        self._writing = threading.Lock()
+        self._complete = False
+        self._write(b"")
 
     def add(self, stream: str, data: bytes) -> None:
         """Take in what the program wrote to `stdout` or `stderr`."""
@@ -118,7 +121,7 @@ class RunLog:
             self._take(stream, lines.rest())
         if self._due is not None:
             self._due.cancel()
-        self._write()
+        self._write(self._output.text().encode(), complete=True)
         self.on_end(exit_code)
 
     def _take(self, stream: str, data: bytes) -> None:
@@ -127,13 +130,20 @@ class RunLog:
         self._streams.write(stream, data)
         self._output.add(data)
         if self._due is None and not self._ended:
-            self._due = self._loop.call_later(WRITE_EVERY, self._write)
+            self._due = self._loop.call_later(WRITE_EVERY, self._write_so_far)
 
-    def _write(self) -> None:
+    def _write_so_far(self) -> None:
         self._due = None
+        self._loop.run_in_executor(None, self._write, self._output.text().encode())
+
+    def _write(self, text: bytes, *, complete: bool = False) -> None:
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._output.text().encode())
+            with self._writing:
+                if self._complete:
+                    return  # a thread that comes too late
+                self._complete = complete
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(text)
         except OSError as error:
             emit("log.not_kept", path=str(self.path), reason=str(error))

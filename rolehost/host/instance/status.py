@@ -90,6 +90,7 @@ class InstanceStatus:
         instance: its id.
         role: the role's name.
         detail: a sentence for people.
+        refused: another one while the newest assignment is refused.
         generation: the newest assignment that the running role has taken.
         recycles: how often it was started again.
         pid: of the role process.
@@ -113,6 +114,7 @@ class InstanceStatus:
     crashes: int = 0
     failed_starts: int = 0
     hung: bool = False
+    refused: str = ""
     on_change: Callable[[], None] = lambda: None
 
     def change(self, state: InstanceState, detail: str) -> None:
@@ -123,6 +125,12 @@ class InstanceStatus:
         if state is InstanceState.READY:
             self.ready_at = self.ready_at or clock.iso(clock.now())
         self.on_change()
+
+    def refuse(self, sentence: str) -> None:
+        """An assignment can't be taken, and why; empty: the newest one is."""
+        if sentence != self.refused:
+            self.refused = sentence
+            self.on_change()
 
     def begin_life(self) -> None:
         """Another life begins."""
@@ -179,7 +187,7 @@ class InstanceStatus:
             "role": self.role,
             "state": str(self.state),
             "status": str(self.word),
-            "detail": self.detail,
+            "detail": f"{self.detail} {self.refused}".strip(),
             "generation": self.generation,
             "recycles": self.recycles,
             "fault_domain": self.fault_domain,

@@ -102,10 +102,11 @@ class UdpRelay:
         backend = self._rotation.enter()
         if backend is None:
             return None
-        family = socket.AF_INET6 if ":" in backend.address[0] else socket.AF_INET
-        connected = socket.socket(family, socket.SOCK_DGRAM)
-        connected.setblocking(False)  # noqa: FBT003 - the standard library's positional flag
-        connected.connect(backend.address)
+        try:
+            connected = _connected(backend.address)
+        except OSError:  # no way there, or no descriptor left: the datagram is lost
+            self._rotation.leave(backend)
+            return None
         session = self._sessions[client] = _Session(client, backend, connected, clock.monotonic())
         asyncio.get_running_loop().add_reader(connected, self._from_backend, session)
         if len(self._sessions) > self._most:
@@ -156,6 +157,18 @@ class UdpRelay:
                 if session.used_at > oldest:
                     break
                 self._end(session)
+
+
+def _connected(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_DGRAM)
+    made.setblocking(False)  # noqa: FBT003 - the standard library's positional flag
+    try:
+        made.connect(address)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _bound(host: str, port: int) -> socket.socket:
