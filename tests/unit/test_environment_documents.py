@@ -28,7 +28,7 @@ def documented(*endpoints: RoleInstanceEndpoint) -> RoleEnvironment:
         is_emulated=True,
         current_role_instance=current,
         settings={"Colour": "red"},
-        local_resources={"Work": LocalResource("Work", "/work/")},
+        local_resources={"Work": LocalResource("Work", "/srv/data/")},
         roles={"Web": Role("Web", (current,))},
         certificates={"Tls": Certificate("Tls", "AB" * 20)},
     )
