@@ -253,6 +253,7 @@ def test_where_the_host_is_root_an_application_is_nobody_also_without_a_scratch_
             "from rolehost import ConsoleApp, ConsoleAppWorker\n\n\n"
             "class Who(ConsoleAppWorker):\n"
             '    kind = "who"\n'
+            '    def result_type(self, job):\n        return "text/plain"\n'
             '    app = ConsoleApp(("sh", "-c", \'id -u > "$0"; cat "$1" >> "$0" || true\', "{target}", "{secret}"))\n'
         )
         service = Service(place)
