@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 PORT ?= 8080
 DATA ?= .rolehost
 ARGS ?=
+# Tests wait more than they compute: more of their files at once than there are processors.
+WORKERS ?= 4
 LOCK_ARGS ?= --upgrade
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' rolehost/_version.py)
@@ -35,7 +37,7 @@ sdist: .venv-build/.locked ## build the source package into dist/
 	.venv-build/bin/python -m hatchling build --target sdist
 
 test: system-packages check ## everything: the checks and all tests (ARGS="-k word" for some)
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfile, compose.yaml
 	.venv/bin/ruff check
@@ -112,6 +114,10 @@ endef
 
 # What the tests need besides Python, as command:packages (Debian's names). Without a font Chromium draws no text.
 SYSTEM_PACKAGES := chromium:chromium,fonts-liberation setpriv:util-linux prlimit:util-linux node:nodejs npm:npm
+# A build server builds the image, too. Elsewhere: make test ROLEHOST_TEST_IMAGE=1
+ROLEHOST_TEST_IMAGE ?= $(CI)
+export ROLEHOST_TEST_IMAGE
+SYSTEM_PACKAGES += $(if $(ROLEHOST_TEST_IMAGE),buildah:buildah mmdebstrap:mmdebstrap podman:podman runc:runc)
 
 system-packages: ## what the tests need from the system: installed for root, named for others
 	@missing=; for pair in $(SYSTEM_PACKAGES); do \

@@ -11,6 +11,7 @@ from pathlib import Path
 from rolehost.errors import RoleHostError
 from rolehost.host.container import Container
 from rolehost.host.instance.plan import find_role
+from rolehost.host.stopping import deaf_afterwards
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
 
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--definition", type=Path)
     parser.add_argument("--verbose", action="store_true")
     try:
-        return asyncio.run(_run(parser.parse_args(arguments)))
+        return asyncio.run(deaf_afterwards(_run(parser.parse_args(arguments))))
     except RoleHostError as error:
         if os.environ.get("ROLEHOST_DEBUG") or "--verbose" in arguments:
             raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rolehost import clock
 from rolehost.host.waits import first
@@ -13,6 +14,20 @@ from rolehost.host.waits import first
 HURRY_SECONDS = 2.0
 """What is left after a second signal: enough to end console applications and to give their jobs back, uncharged."""
 _ONE_REQUEST_SECONDS = 1.0
+
+_Value = TypeVar("_Value")
+
+
+async def deaf_afterwards(work: Awaitable[_Value]) -> _Value:
+    """The last that a process does: signals that come after it change nothing, not even the exit code.
+
+    The loop takes its handlers back before the interpreter has ended, and one more Control-C would end an orderly stop
+    as if it were none.
+    """
+    try:
+        return await work
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,12 @@ UP = """
 import asyncio, os, sys
 from pathlib import Path
 from rolehost.host.fabric.fabric import up
+from rolehost.host.stopping import deaf_afterwards
 from rolehost.service_model import load
 from rolehost.telemetry.logs import configure_logging
 configure_logging()
 port = None if sys.argv[2] == "-" else int(sys.argv[2])
-sys.exit(asyncio.run(up(load(None, os.environ), data=Path(sys.argv[1]), port=port)))
+sys.exit(asyncio.run(deaf_afterwards(up(load(None, os.environ), data=Path(sys.argv[1]), port=port))))
 """
 
 
@@ -89,6 +90,15 @@ def marked(prefix: str) -> list[int]:
         if needle in environment and is_alive(int(path.name)):
             found.append(int(path.name))
     return found
+
+
+def let_others_in(directory: Path) -> None:
+    """Let an unprivileged user reach a directory of ours below the temporary folder, where tests have theirs."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for each in (directory, *directory.parents):
+        if each.resolve() == temporary:
+            return
+        each.chmod(0o755)
 
 
 def signal_again_and_again(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:

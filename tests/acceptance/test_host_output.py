@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_support import Make, services, until
+from host_support import Make, let_others_in, services, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -53,8 +53,7 @@ def test_output_is_seen_and_kept(make: Make) -> None:
 def test_startup_tasks_have_their_own_files(make: Make) -> None:
     task = '[[roles.Worker.startup]]\ncommand = "echo hello"'
     service = make(PRINTS, f'[roles.Worker]\nentry_point = "roles:Worker"\n{task}')
-    for each in (service.directory, *service.directory.parents[:2]):
-        each.chmod(0o755)
+    let_others_in(service.directory)
     service.start_instance()
     service.until_words("printed")
     ended = until(lambda: [e for e in service.fabric.outputs if e["kind"] == "task" and e["ended_at"]], "its end")[0]

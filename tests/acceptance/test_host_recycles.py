@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_support import Make, TinyService, is_alive, marked, services, until, zombies_of
+from host_support import Make, TinyService, is_alive, let_others_in, marked, services, until, zombies_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -181,8 +181,7 @@ def with_tasks(make: Make, roles: str, first: str, **times: float) -> TinyServic
         script = service.directory / f"{name}.sh"
         script.write_text(f"#!/bin/sh\necho {name} >> {service.trace}\n{does}\n")
         script.chmod(0o755)
-    for each in (service.directory, *service.directory.parents[:2]):
-        each.chmod(0o755)
+    let_others_in(service.directory)
     return service
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from host_support import Make, TinyService, is_alive, marked, services, signal_again_and_again
+from host_support import Make, TinyService, is_alive, let_others_in, marked, services, signal_again_and_again
 
 pytestmark = pytest.mark.acceptance
 
@@ -221,8 +221,7 @@ def with_foreground_task(make: Make, roles: str, **times: float) -> TinyService:
     (service.directory / "long.sh").write_text(textwrap.dedent(script))
     (service.directory / "long.sh").chmod(0o755)
     service.trace.chmod(0o666)
-    for each in (service.directory, *service.directory.parents[:2]):
-        each.chmod(0o755)
+    let_others_in(service.directory)
     return service
 
 
