@@ -14,6 +14,8 @@ RoleHostError
 ├── InstanceLostError             another holder has taken the instance's number
 ├── StoreError                    a store says no, or nothing
 │   ├── StoreUnavailableError     no answer: the call may or may not have been applied
+│   │   ├── StoreThrottledError   it asks for patience, and may say for how long
+│   │   └── StoreForbiddenError   it refuses our credentials: a person has to look
 │   ├── StoreFullError            no space is left; nothing was applied
 │   ├── ConflictError             a condition did not hold; nothing was applied
 │   │   ├── VersionMismatchError  the row is not the one that was read
@@ -26,7 +28,11 @@ RoleHostError
 │   ├── NotAPictureError          the file is of no type that is accepted
 │   ├── TooLargeError             the file is over the upload cap
 │   ├── KeyReusedError            the idempotency key belongs to another request
-│   └── KeyInFlightError          the first request with this idempotency key is still being worked on
+│   ├── KeyInFlightError          the first request with this idempotency key is still being worked on
+│   └── AlreadyReplayedError      the job was replayed already, and nobody asked for another replay
+├── OutboundError                 an address that somebody else chose gave no answer that can be used
+│   ├── AddressRefusedError       it leads where a fetch may not go
+│   └── AnswerTooLargeError       more came than the cap
 ├── NoServiceError                no service runs where one was looked for
 └── UnknownJobError               no job has this id
 """
@@ -117,6 +123,32 @@ class StoreUnavailableError(StoreError):
     """No answer: the call may or may not have been applied; the caller reads before it decides."""
 
 
+class StoreThrottledError(StoreUnavailableError):
+    """The store asks for patience (HTTP 429, or 503 with Retry-After; Service Bus: server busy).
+
+    Args:
+        message: one sentence.
+        retry_after: seconds after which it wants to be asked again; None: it didn't say.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreForbiddenError(StoreUnavailableError):
+    """The store refuses our credentials (HTTP 401 or 403): asked again, for they may be renewed; a person is told.
+
+    Args:
+        message: one sentence.
+        store: the store, as a person calls it (`the queue "thumbnails"`, an account's address); never a secret.
+    """
+
+    def __init__(self, message: str, *, store: str = "") -> None:
+        super().__init__(message)
+        self.store = store
+
+
 class StoreFullError(StoreError):
     """No space is left; nothing was applied."""
 
@@ -176,6 +208,31 @@ class KeyReusedError(SubmissionError):
 
 class KeyInFlightError(SubmissionError):
     """The first request with this idempotency key is still being worked on."""
+
+
+class AlreadyReplayedError(SubmissionError):
+    """The job was replayed already, and nobody asked for another replay.
+
+    Args:
+        message: one sentence.
+        replay: the id of its latest replay.
+    """
+
+    def __init__(self, message: str, *, replay: str) -> None:
+        super().__init__(message)
+        self.replay = replay
+
+
+class OutboundError(RoleHostError):
+    """An address that somebody else chose gave no answer that can be used."""
+
+
+class AddressRefusedError(OutboundError):
+    """A URL leads where a fetch may not go; nothing was asked."""
+
+
+class AnswerTooLargeError(OutboundError):
+    """More came than the cap; the rest was left."""
 
 
 class NoServiceError(RoleHostError):
