@@ -70,6 +70,10 @@ def _sentences(line: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[
             yield from _accepted(accepted, request)
         case {"progress": {"update": "domain", "domain": domain, "instances": instances}}:
             yield f"domain {domain}: {', '.join(instances)}"
+        case {"progress": {"update": "arrival", "domain": domain, "instances": instances}}:
+            yield f"new in domain {domain}: {', '.join(instances)}"
+        case {"progress": {"update": "departure", "domain": domain, "instances": instances}}:
+            yield f"leaving domain {domain}: {', '.join(instances)}"
         case {"progress": {"update": "late", "instances": instances}}:
             yield f"going on without {', '.join(instances)}: not ready"
         case {"ended": "finished", "late": []}:

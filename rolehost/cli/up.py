@@ -26,8 +26,11 @@ def up(
 
     Logs go to stderr. On stdout one line says where it listens; what roles write to theirs is there, too.
     """
-    from rolehost.cli.role_checks import FRONT_END_ENDPOINT, lacks_endpoint  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.cli.check_apart import check_apart  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.cli.front_end_checks import refuse_unguarded  # noqa: PLC0415 - the same
+    from rolehost.cli.role_checks import FRONT_END_ENDPOINT, lacks_endpoint  # noqa: PLC0415 - the same
     from rolehost.host.fabric.fabric import up as run_service  # noqa: PLC0415 - the same
+    from rolehost.host.stopping import deaf_afterwards  # noqa: PLC0415 - the same
     from rolehost.service_model import load  # noqa: PLC0415 - the same
     from rolehost.telemetry.logs import configure_logging  # noqa: PLC0415 - the same
 
@@ -39,8 +42,10 @@ def up(
     for role in model.roles.values():
         if lacks_endpoint(role, {}):
             raise RoleHostError(f'the role "{role.name}" serves HTTP, but declares no endpoint "{FRONT_END_ENDPOINT}"')
+    refuse_unguarded(model, data, host)
     if port is not None and not any(
         each.protocol == "http" for r in model.roles.values() for each in r.endpoints.values()
     ):
         raise RoleHostError(f"--port {port} has no effect: no role of the service declares an http endpoint")
-    raise typer.Exit(asyncio.run(run_service(model, data=data, environ=os.environ, host=host, port=port)))
+    running = run_service(model, data=data, environ=os.environ, host=host, port=port, check=check_apart)
+    raise typer.Exit(asyncio.run(deaf_afterwards(running)))

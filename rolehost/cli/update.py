@@ -35,19 +35,27 @@ def update(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Go back to what was before the update that is under way.")
     ] = False,
+    load_roles: Annotated[
+        bool,
+        typer.Option(
+            "--load/--no-load",
+            help="Whether entry points that the service doesn't run yet are imported first, as `rolehost check` does.",
+        ),
+    ] = True,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Give the running service another configuration, update domain by update domain.
 
     Instances of a domain are told at once; the next domain follows when all of them are ready again. Until the last one
-    is, --rollback goes back.
+    is, --rollback goes back. Those that are new start, and those that are too many stop, domain by domain, too.
     """
     if (file is not None) + (walk is not None) + rollback != 1:
         raise typer.BadParameter("name either a FILE, or --walk DOMAIN, or --rollback")
     request: dict[str, Any] = {"wait": wait}
     if file is not None:
-        request |= {"do": "update", "file": os.path.abspath(file), "mode": mode}  # noqa: PTH100 - links stay as they are
+        request |= {"do": "update", "file": os.path.abspath(file)}  # noqa: PTH100 - links stay as they are
+        request |= {"mode": mode} | ({} if load_roles else {"load": False})
     elif walk is not None:
         request |= {"do": "walk", "domain": walk}
     else:

@@ -13,6 +13,18 @@ from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
 Topology: TypeAlias = "Mapping[str, Role]"
 """Every role by name, with all its instances and all their endpoints, whoever may see them."""
 
+_FAULT_DOMAINS = 2
+
+
+def domains_of(number: int, upgrade_domain_count: int) -> tuple[int, int]:
+    """The fault and the update domain of an instance, each from 0: instances are spread evenly, as in the original.
+
+    Args:
+        number: the instance's within its role.
+        upgrade_domain_count: the service's.
+    """
+    return number % _FAULT_DOMAINS, number % upgrade_domain_count
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
@@ -24,6 +36,8 @@ class Assignment:
         directory: where the role's modules, its approot and its certificates are.
         topology: every role's instances.
         simultaneous: the topology is told to all instances at once (the original's `Blast`).
+        public: `host:port` of the instance's public endpoints by name, where the host's load balancer has them; None:
+            they are as they were when the bootstrapper started.
     """
 
     generation: int
@@ -31,6 +45,7 @@ class Assignment:
     directory: Path
     topology: Topology
     simultaneous: bool = False
+    public: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a value that JSON can hold."""
@@ -39,6 +54,7 @@ class Assignment:
             "model": None if self.model is None else str(self.model),
             "directory": str(self.directory),
             "simultaneous": self.simultaneous,
+            "public": None if self.public is None else dict(self.public),
             "topology": {name: [_written(each) for each in role.instances] for name, role in self.topology.items()},
         }
 
@@ -52,6 +68,7 @@ class Assignment:
             directory=Path(value["directory"]),
             topology=MappingProxyType(topology),
             simultaneous=value["simultaneous"],
+            public=value.get("public"),
         )
 
 

@@ -90,6 +90,20 @@ class SampleService:
         file.write_text(text, encoding="utf-8")
         self.rolehost("update", str(file))
 
+    def redefine(self, *changes: tuple[str, str]) -> None:
+        """Have the service take another definition, with the configuration that it has.
+
+        Args:
+            changes: texts, and what stands in their places.
+        """
+        file = self.directory / "changed.csdef"
+        text = (self.directory / CSDEF).read_text(encoding="utf-8")
+        for old, new in changes:
+            assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {CSDEF}"
+            text = text.replace(old, new)
+        file.write_text(text, encoding="utf-8")
+        self.rolehost("update", str(file))
+
     def status(self) -> dict[str, Any]:
         """What `rolehost status --json` says."""
         return dict(json.loads(self.rolehost("status", "--json")))
@@ -113,12 +127,13 @@ class SampleService:
     def watched(self) -> Iterator[list[dict[str, Any]]]:
         """What `rolehost status --json --watch` says meanwhile; complete at the end of the block."""
         seen: list[dict[str, Any]] = []
-        process = self._start("watch", "status", "--json", "--watch", "--data", str(self.data))
-        until(lambda: "\n" in self.told("watch"), f"the first line of the watch\n{self.told('err')[-4000:]}")
+        out = f"watch{len(self._started)}"
+        process = self._start(out, "status", "--json", "--watch", "--data", str(self.data))
+        until(lambda: "\n" in self.told(out), f"the first line of the watch\n{self.told('err')[-4000:]}")
         yield seen
         process.send_signal(signal.SIGINT)
         process.wait(10)
-        seen += [json.loads(line) for line in self.told("watch").splitlines(keepends=True) if line.endswith("\n")]
+        seen += [json.loads(line) for line in self.told(out).splitlines(keepends=True) if line.endswith("\n")]
 
     def trace(self, instance: str) -> list[dict[str, Any]]:
         """What a worker left in its local resource, over all its lives."""
@@ -186,11 +201,16 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
+def seen_down(watched: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The upgrade domains that had an instance that wasn't ready."""
+    return {i["update_domain"] for line in watched for i in line["instances"] if i["state"] != "Ready"}
+
+
 def down_together(watched: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
     """The moments at which more than one upgrade domain had an instance that wasn't ready."""
     found = []
     for status in watched:
-        down = {i["update_domain"] for i in status["instances"] if i["state"] != "Ready"}
+        down = seen_down([status])
         found += [(status["at"], sorted(down))] if len(down) > 1 else []
     return found
 

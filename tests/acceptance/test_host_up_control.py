@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,10 +143,8 @@ def test_a_file_that_is_still_being_read_when_the_service_stops_is_refused(tmp_p
 def test_a_host_that_hangs_is_ended_and_started_again(service: Updated) -> None:
     service.define(service="heartbeat_seconds = 1")
     process = service.up_and_ready()
-    (role,) = service.pids()
-    host = int(Path(f"/proc/{role}/stat").read_text().rpartition(")")[2].split()[1])
     watched = service.watch()
-    os.kill(host, signal.SIGSTOP)
+    os.kill(host_of(service), signal.SIGSTOP)
     watched.until(lambda each: each["instances"][0]["state"] == "Recycling", "it isn't taken for ready any more")
     watched.until(lambda each: each["instances"][0]["recycles"] == 1, "it is started again")
     until(lambda: service.facts()["state"] == "Ready", lambda: service.log)
@@ -153,6 +152,57 @@ def test_a_host_that_hangs_is_ended_and_started_again(service: Updated) -> None:
     assert len(service.pids()) == 2
     service.done("stop")
     assert process.wait(30) == 0
+
+
+def test_the_runs_of_a_killed_host_never_finished(service: Updated) -> None:
+    service.define()
+    service.up_and_ready()
+    until(lambda: statuses(service) == ["Running"], lambda: str(statuses(service)))
+    os.kill(host_of(service), signal.SIGKILL)
+    until(lambda: len(service.pids()) == 2, lambda: service.log)
+    until(lambda: statuses(service) == ["Running", "NeverFinished"], lambda: str(statuses(service)))
+    service.done("stop")
+    until(lambda: statuses(service) == ["CompletedSuccess", "NeverFinished"], lambda: str(statuses(service)))
+
+
+def test_a_host_that_hangs_is_ended_by_a_stop_without_limit_once_its_role_had_time(tmp_path: Path) -> None:
+    with running(tmp_path, SLOW_TO_STOP) as service:
+        service.define(role="Slow", service="heartbeat_seconds = 1")
+        process = service.up_and_ready()
+        stopping = service.start("stop")
+        service.until_noted("on_stop")
+        os.kill(host_of(service), signal.SIGSTOP)
+        assert stopping.wait(60) == 0
+        assert process.wait(30) == 0
+        assert [each["instance"] for each in service.events("instance.host_silent")] == ["Worker_IN_0"]
+        assert sockets_of(service) == []
+
+
+def test_a_host_that_is_killed_leaves_no_sockets(service: Updated) -> None:
+    service.define()
+    process = service.up_and_ready()
+    assert len(sockets_of(service)) == 1
+    os.kill(host_of(service), signal.SIGSTOP)
+    service.done("stop", "--within", "0.5")
+    assert process.wait(30) == 0
+    assert sockets_of(service) == []
+
+
+def statuses(service: Updated) -> list[str]:
+    """The words for the role's runs, the newest first."""
+    return [each["status"] for each in json.loads(service.done("runs", "--json"))["runs"]]
+
+
+def host_of(service: Updated) -> int:
+    """The bootstrapper of the one role process that has left a trace."""
+    (role,) = service.pids()
+    return int(Path(f"/proc/{role}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def sockets_of(service: Updated) -> list[Path]:
+    """The directories of runtime channels."""
+    deployment = (service.data / "deployment-id").read_text()
+    return list(Path(tempfile.gettempdir()).glob(f"rolehost-{deployment[:8]}-*"))
 
 
 def test_a_stop_within_so_many_seconds_ends_what_takes_longer(tmp_path: Path) -> None:

@@ -132,6 +132,11 @@ def test_what_the_environment_hides_is_told(service: Updated) -> None:
     assert service.noted() == ["start:mine"]
     assert len(service.status()["instances"]) == 2
     assert "ROLEHOST_INSTANCES_WORKER" in service.refused("scale", "Worker", 3)
+    mood = other(service, "salut", instances=3, more='[roles.Worker.environment]\nMOOD = "good"')
+    for _ in range(2):  # the first one has taken the file's Greeting, hidden as it is
+        assert "the environment hides setting Greeting" in service.done("update", mood)
+    assert "hides" in service.done("update", service.file)  # back to the beginning
+    assert "hides" not in service.done("update", service.file)
 
 
 def test_another_definition_starts_the_role_again(service: Updated) -> None:
@@ -278,6 +283,17 @@ def test_a_watched_file_is_an_update_when_its_link_is_swapped(service: Updated) 
         )
     assert len(service.pids()) == 1
     assert service.events("definition.changed")[0]["changes"]["settings"] == {"Worker": ["Greeting"]}
+
+
+def test_an_update_that_the_watch_was_faster_with_is_told_all_the_same(service: Updated) -> None:
+    service.define("hello")
+    service.up_and_ready()
+    service.define("salut")
+    service.until_noted("changed:salut")
+    told = service.done("update", service.file)
+    assert "generation 2:\n  Worker: setting Greeting" in told
+    assert "every instance that was concerned is ready" in told
+    assert "nothing changes" in service.done("update", service.file)
 
 
 def test_a_watched_file_that_is_not_valid_is_told_and_not_taken(service: Updated) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from update_support import Updated, running, until
+from update_support import Updated, free_port, running, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -61,12 +61,6 @@ local_port = 9000
 def service(tmp_path: Path) -> Iterator[Updated]:
     with running(tmp_path, ROLES) as service:
         yield service
-
-
-def free_port() -> int:
-    with socket.socket() as probing:
-        probing.bind(("127.0.0.1", 0))
-        return int(probing.getsockname()[1])
 
 
 def answering(port: int, tries: int = 12) -> set[str]:
@@ -140,7 +134,9 @@ def test_a_role_without_internal_endpoints_hears_nothing_of_the_topology(service
     more = ENDPOINTS.format(port=free_port()).partition("[roles.Worker.endpoints")
     service.define(instances=2, role="Peer", more="[roles.Worker.endpoints" + more[2])
     service.up_and_ready()
-    assert "domain" not in service.done("scale", "Worker", 3)
+    told = service.done("scale", "Worker", 3)
+    assert "new in domain 2: Worker_IN_2\n" in told
+    assert "Worker_IN_0" not in told
     assert service.noted("Worker_IN_0") == ["start:1"]
     assert {each["generation"] for each in service.status()["instances"]} == {2}
 
@@ -152,7 +148,8 @@ def test_blast_tells_all_at_once_and_walks_the_settings_after_it(service: Update
     definition(instances=2)
     service.up_and_ready()
     told = service.done("scale", "Worker", 3)
-    assert "domain" not in told
+    assert "new in domain 0: Worker_IN_2\n" in told
+    assert "Worker_IN_0" not in told
     first = ["start:2", "at_once_changing:2", "at_once_changed:3:hello"]
     assert service.noted("Worker_IN_0") == service.noted("Worker_IN_1") == first
     told = service.done("update", definition("salut", instances=4, path=service.directory / "new.toml"))
@@ -178,6 +175,37 @@ def test_an_update_with_fewer_instances_and_another_setting(service: Updated) ->
     service.done("stop")
     watched.end()
     assert all(each["walk"]["of"] == 2 for each in watched.documents if each["walk"])
+
+
+def test_a_change_of_the_count_takes_one_domain_down_at_a_time(tmp_path: Path) -> None:
+    with running(tmp_path, ROLES, {"CANCEL": "yes"}) as service:
+        definition = partial(service.define, role="Peer", domains=3, more=ENDPOINTS.format(port=free_port()))
+        definition(instances=2)
+        service.up_and_ready()
+        watched = service.watch()
+        told = service.done("update", definition("salut", instances=6, path=service.directory / "new.toml"))
+        assert told.index("new in domain 2: Worker_IN_2, Worker_IN_5") < told.index("\ndomain 0: Worker_IN_0")
+        told = service.done("update", definition("ciao", instances=1, path=service.directory / "new.toml"))
+        assert told.index("\ndomain 0: Worker_IN_0") < told.index("leaving domain 0: Worker_IN_3")
+        assert told.index("leaving domain 0: ") < told.index("leaving domain 1: Worker_IN_1, Worker_IN_4")
+        assert service.noted("Worker_IN_5")[-1] == "on_stop"
+        service.done("stop")
+        watched.end()
+        assert {len(down) for down in watched.down()} <= {0, 1}
+        assert {domain for down in watched.down() for domain in down} == {0, 1, 2}
+
+
+def test_by_hand_instances_come_and_go_with_their_domain(service: Updated) -> None:
+    definition = partial(service.define, domains=3, path=service.directory / "new.toml")
+    service.file.write_text(definition(instances=2).read_text())
+    service.up_and_ready()
+    service.done("update", definition(instances=4), "--mode", "manual")
+    assert service.status()["walk"] == {"mode": "manual", "generation": 2, "domain": None, "updated": 2, "of": 4}
+    service.done("update", "--walk", 2)
+    assert [each["instance"] for each in service.status()["instances"]] == [f"Worker_IN_{n}" for n in range(3)]
+    service.done("update", "--rollback")
+    assert [each["instance"] for each in service.status()["instances"]] == ["Worker_IN_0", "Worker_IN_1"]
+    assert service.noted("Worker_IN_3") == []
 
 
 def test_counts_that_can_not_be_are_refused(service: Updated) -> None:

@@ -18,6 +18,7 @@ from sample_service_support import (
     down_together,
     get,
     sample_service,
+    seen_down,
 )
 
 pytestmark = pytest.mark.acceptance
@@ -27,6 +28,8 @@ FRONTS = {f"{FRONTEND}_IN_0", f"{FRONTEND}_IN_1"}
 QUEUE = '<Setting name="Jobs.QueueName" value="thumbnail-jobs"/>'
 PATIENCE = '<Setting name="Jobs.VisibilityTimeoutSeconds" value="120"/>'
 COUNT = '<Instances count="4"/>'
+TOOLS = '<Variable name="TOOLS_VERSION" value="1.4.0"/>'
+FRONT = "<Runtime>\n      <EntryPoint>"
 
 
 @pytest.fixture
@@ -98,8 +101,7 @@ def test_a_refused_setting_recycles_the_sample_domain_by_domain(service: SampleS
     assert service.status()["walk"] is None
     assert not set(before.values()) & set(worker_pids(service).values())
     assert down_together(watched) == []
-    seen_down = {i["update_domain"] for line in watched for i in line["instances"] if i["state"] != "Ready"}
-    assert seen_down == {0, 1, 2}  # the watch has looked at the right time
+    assert seen_down(watched) == {0, 1, 2}  # the watch has looked at the right time
     moments = [line["at"] for line in watched]
     assert moments == sorted(moments)
     answers = [get(address) for _ in range(20)]  # the front ends took the same change as they served
@@ -141,22 +143,38 @@ def test_an_accepted_setting_reaches_the_sample_in_the_order_of_its_domains(serv
     assert all(max(changed[first]) < min(changed[second]) for first, second in pairwise(sorted(changed)))
 
 
+def test_another_definition_starts_the_sample_again_domain_by_domain(service: SampleService) -> None:
+    address = service.up()
+    before, fronts = worker_pids(service), {get(address)["pid"] for _ in range(20)}
+    mood = '<Runtime><Environment><Variable name="MOOD" value="good"/></Environment>'
+    with service.watched() as watched:
+        service.redefine((TOOLS, TOOLS.replace("1.4.0", "1.5.0")), (FRONT, FRONT.replace("<Runtime>", mood)))
+    assert not set(before.values()) & set(worker_pids(service).values())
+    assert [service.trace(name)[-2]["codecs"] for name in WORKERS] == ["1.5.0 --once"] * 4
+    assert not fronts & {get(address)["pid"] for _ in range(20)}
+    assert down_together(watched) == []
+    assert seen_down(watched) == {0, 1, 2}
+
+
 def test_the_sample_grows_and_shrinks_by_its_instance_count(service: SampleService) -> None:
     address = service.up()
     before = worker_pids(service)
-    with service.watched() as watched:
+    with service.watched() as growing:
         service.update((COUNT, COUNT.replace("4", "6")))
     service.until_ready(ThumbnailBackend=6)
+    assert down_together(growing) == []
+    assert seen_down(growing) == {4 % 3, 5 % 3}
     assert {name: pid for name, pid in worker_pids(service).items() if name in WORKERS} == before
     assert get(f"{address}/backends") == [f"{BACKEND}_IN_{number}" for number in range(6)]
     for name in WORKERS:
         assert service.words(name)[:4] == ["on_start", "run", "changing", "changed"]
         assert BACKEND in service.trace(name)[2]["changes"][0]
-    old = [{**line, "instances": [i for i in line["instances"] if i["instance"] in WORKERS]} for line in watched]
-    assert down_together(old) == []
     gone = [facts["pid"] for name, facts in service.instances(BACKEND).items() if name not in WORKERS[:2]]
-    service.update((COUNT, COUNT.replace("4", "2")))
+    with service.watched() as shrinking:
+        service.update((COUNT, COUNT.replace("4", "2")))
     service.until_ready(ThumbnailBackend=2)
+    assert down_together(shrinking) == []
+    assert seen_down(shrinking) == {0, 1, 2}
     until(lambda: not any(map(is_alive, gone)), "the end of what is no more wanted")
     assert worker_pids(service) == {name: before[name] for name in WORKERS[:2]}
     assert get(f"{address}/backends") == WORKERS[:2]

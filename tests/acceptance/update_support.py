@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -29,6 +30,13 @@ def until(answer: Callable[[], _Value], what: Callable[[], str], seconds: float 
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what()}"
         time.sleep(0.02)
     return value
+
+
+def free_port() -> int:
+    """A port that nobody has bound at the moment."""
+    with socket.socket() as probing:
+        probing.bind(("127.0.0.1", 0))
+        return int(probing.getsockname()[1])
 
 
 # Each line of the trace: the instance, the process, a word.

@@ -83,6 +83,30 @@ def test_who_is_not_concerned_is_passed_over() -> None:
     assert steps(concerned) == (Step(1, ("A_IN_1",)), Step(1, ("B_IN_1",)))
 
 
+def test_who_is_new_comes_first_and_who_leaves_goes_last_each_domain_by_itself() -> None:
+    told, new, gone = ("A_IN_0", 0, Concern.WHOLE), Concern.ARRIVAL, Concern.DEPARTURE
+    concerned = [told, ("B_IN_3", 0, gone), ("B_IN_4", 1, gone), ("A_IN_1", 1, new), ("A_IN_2", 2, new)]
+    planned = steps([*concerned, ("C_IN_1", 1, new)])
+    assert planned[:2] == (Step(1, ("A_IN_1", "C_IN_1")), Step(2, ("A_IN_2",)))
+    assert planned[2:] == (Step(0, ("A_IN_0",)), Step(0, ("B_IN_3",)), Step(1, ("B_IN_4",)))
+
+
+def test_who_leaves_is_waited_for_beyond_the_start_timeout() -> None:
+    fleet = Fleet(3)
+    walk = Walk([Step(1, ("R_IN_1",)), Step(2, ("R_IN_2",))], start_seconds=START_SECONDS, unsettled=["R_IN_0"])
+    fleet.standing["R_IN_0"] = Standing.LEAVING
+    for instance, following in (("R_IN_0", "R_IN_1"), ("R_IN_1", "R_IN_2")):
+        fleet.standing[instance] = Standing.LEAVING
+        assert walk.advance(fleet.now, fleet.look) == ()
+        assert walk.seconds_left(fleet.now) == START_SECONDS
+        fleet.now += START_SECONDS
+        assert walk.advance(fleet.now, fleet.look) == ()
+        assert walk.seconds_left(fleet.now) is None  # its end will be told
+        fleet.up(instance)
+        assert walk.advance(fleet.now, fleet.look) == (following,)
+    assert walk.late == []
+
+
 def test_after_the_start_timeout_it_walks_on_and_says_so() -> None:
     fleet = Fleet(2)
     walk = fleet.walk()

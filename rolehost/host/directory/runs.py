@@ -50,8 +50,10 @@ class RunRecords:
         """Write what is known of a run, and its output if there is more of it; harmless when repeated.
 
         Args:
-            run: `run`, `instance`, `kind`, `name`, `path`, `started_at`, `ended_at`, `exit_code`, `signal`.
-            token: of the number under which it runs.
+            run: `run`, `instance`, `kind`, `name`, `path`, `started_at`, `ended_at`, `exit_code`, `signal`; and
+                `lost`, if its host was gone by then: how and when it ended nobody knows.
+            token: of the number under which it runs; one that is lost keeps none, as its instance goes on with the next
+                host, under the same number.
 
         Raises:
             StoreError: the store said no, or nothing; to be called again.
@@ -59,7 +61,8 @@ class RunRecords:
         name = f"{run['instance']}.{run['run']}"
         key = self._keys.setdefault(name, _key(run, name))
         facts: dict[str, Scalar] = {each: run.get(each) for each in _FACTS}
-        await self._refresh(await self._written(key, str(run["instance"]), facts | {"token": token or None}), run)
+        facts |= {"token": None, "ended_at": None} if run.get("lost") else {"token": token or None}
+        await self._refresh(await self._written(key, str(run["instance"]), facts), run)
         if run.get("ended_at") is not None:
             self._stored.pop(key, None)
             del self._keys[name]
@@ -137,7 +140,7 @@ def run_status(row: Row, *, alive: bool) -> str:
 
     Args:
         row: the run's.
-        alive: whether the instance has a heartbeat, under the token that the run began with.
+        alive: whether the instance has a heartbeat, under the token that the run began with and has kept.
     """
     if row.fields.get("ended_at") is not None:
         return "CompletedSuccess" if row.fields.get("exit_code") == 0 else "CompletedFailed"

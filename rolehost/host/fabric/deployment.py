@@ -41,6 +41,8 @@ class Deployment:
         self._goal: Goal | None = None
         self._before: Goal | None = None
         self._finished: Goal | None = None
+        self._places: Mapping[str, RoleInstance] = {}
+        self._bound: dict[str, int] = {}
         self._bell = asyncio.Event()
 
     @property
@@ -61,38 +63,38 @@ class Deployment:
         return self.walk.is_over and not self.fleet.leaving
 
     def apply(self, model: ServiceModel, mode: Mode = Mode.AUTO) -> Goal:
-        """Take a model: instances that are new start, those that are too many stop, the others are walked.
+        """Take a model; the first one starts all instances at once, each one after that walks them.
 
         Args:
             model: it is valid, and may follow what runs.
             mode: who leads the walk.
 
         Raises:
-            RoleHostError: a public port is in use, or the model can't be written; nothing has changed.
+            RoleHostError: a port is in use, or there is none, or the model can't be written; nothing has changed.
         """
         counts = {name: role.instances for name, role in model.roles.items()}
         blast = model.topology_change_discovery is TopologyChangeDiscovery.BLAST
         placed = partial(self._placed, model, counts)
         goal = self._generations.make(model, placed, skip=1 if blast and self._goal else 0)
+        unsettled = self._unsettled()
         if self.is_settled or self._before is None:
             self._before = self._goal
-        self._goal = goal
-        places = {each.id: each for role in goal.assignment.topology.values() for each in role.instances}
-        unsettled = self._unsettled()
-        for name in [name for name in self.fleet.here if name not in places]:
-            self.fleet.retire(name, model.on_stop_seconds)
-        concerned = [
-            self._announce(goal, member, places[name], blast=blast) for name, member in self.fleet.here.items()
-        ]
-        arriving = [name for name in places if name not in self.fleet.here]
-        for name in arriving:
-            self.fleet.arrive(places[name], goal)
-        walked = [name for name, _, what in concerned if what is not Concern.NOTHING]
-        unsettled += arriving + (walked if blast else [])
+        is_first, self._goal, self._places = self._goal is None, goal, _instances(goal.assignment.topology)
+        concerned = [self._announce(goal, member, blast=blast) for member in self.fleet.here.values()]
+        arriving = [each for name, each in self._places.items() if name not in self.fleet.here]
+        if is_first:  # nothing is up that could go down
+            for each in arriving:
+                self.fleet.arrive(each, goal)
+                unsettled.append(each.id)
+        else:
+            concerned += [(each.id, each.update_domain, Concern.ARRIVAL) for each in arriving]
+        leaving = [name for name, _, what in concerned if what is Concern.DEPARTURE]
+        walked = [name for name, _, what in concerned if what in {Concern.TOPOLOGY, Concern.WHOLE}]
+        unsettled += walked if blast else []
         self.walk = Walk(
             steps(concerned), start_seconds=model.start_seconds, mode=mode, unsettled=dict.fromkeys(unsettled)
         )
-        self._tell("began", mode=str(mode), walked=walked, new=arriving)
+        self._tell("began", mode=str(mode), walked=walked, new=[each.id for each in arriving], leaving=leaving)
         self._bell.set()
         return goal
 
@@ -142,21 +144,38 @@ class Deployment:
                     await self._bell.wait()
 
     def _advance(self) -> None:
+        if self.fleet.is_stopping:
+            return  # all of them go: nobody is told of a change any more
         walk, domain, late = self.walk, self.walk.domain, len(self.walk.late)
         while told := walk.advance(clock.monotonic(), self.fleet.look):
-            for member in [self.fleet.here[name] for name in told if name in self.fleet.here]:
-                if member.goal is not self.goal:
-                    member.tell(self.goal)
+            (how, *_) = [self._reach(name) for name in told]  # those of a domain's step are reached in one way
             if walk.domain is not None:
-                self._tell("domain", domain=walk.domain, instances=list(told))
+                self._tell(how, domain=walk.domain, instances=list(told))
         if walk.domain is None and domain is not None:
             self._publish()  # this domain is done, and no other was begun
         if given_up := walk.late[late:]:
             self._tell("late", instances=given_up)
         if self.is_settled and self._finished is not self._goal:
             self._finished = self._goal
+            counts = {name: role.instances for name, role in self.model.roles.items()}
+            if counts != self._bound:  # they have left
+                self._bind(self.model, counts)
             self._forget()
             self._tell("finished", late=list(walk.late))
+
+    def _reach(self, name: str) -> str:
+        """Bring the newest generation to an instance, be it to start it or to end it; the answer is the news of it."""
+        member = self.fleet.here.get(name)
+        if name not in self._places:
+            if member is not None:
+                self.fleet.retire(name, self.model.on_stop_seconds)
+            return "departure"
+        if member is None:
+            self.fleet.arrive(self._places[name], self.goal)
+            return "arrival"
+        if member.goal is not self.goal:
+            member.tell(self.goal)
+        return "domain"
 
     def _tell(self, event: str, **facts: Any) -> None:
         if self.goal.generation > 1:  # else it is the start
@@ -173,18 +192,32 @@ class Deployment:
             self.news.tell({"status": self.status()})
 
     def _placed(self, model: ServiceModel, counts: Mapping[str, int]) -> Topology:
-        """Bind the public ports, then give the instances theirs; where that fails, the public ports are as before."""
+        """Bind the public ports, then give the instances theirs; where that fails, the public ports are as before.
+
+        Who is to leave keeps its public ports until all have left.
+        """
         for name, count in counts.items():
             if count:
                 self._net.address(name, count - 1)  # too many of them are told before a port is touched
+        bound = {name: max([count, *self._numbers(name)]) for name, count in counts.items()}
+        before = self._bound
         try:
-            self._crew.ports.bind(model, counts)
-            return up_topology(model, counts, self._net)
+            self._bind(model, bound)
+            topology = up_topology(model, counts, self._net)
+            self.fleet.expect([name for name in _instances(topology) if name not in self.fleet.here])
         except BaseException:
             if self._goal is not None:  # what was closed on the way is opened again
-                kept = {name: role.instances for name, role in self.model.roles.items()}
-                self._crew.ports.bind(self.model, kept)
+                self._bind(self.model, before)
             raise
+        return topology
+
+    def _numbers(self, role: str) -> list[int]:
+        """How many of a role there must have been, by each one that is here."""
+        return [member.number + 1 for member in self.fleet.here.values() if member.instance.role.name == role]
+
+    def _bind(self, model: ServiceModel, counts: dict[str, int]) -> None:
+        self._crew.ports.bind(model, counts)
+        self._bound = counts
 
     def _forget(self) -> None:
         """Remove the models that nobody needs; one that stays is no reason for a service to end."""
@@ -194,14 +227,16 @@ class Deployment:
             emit("generation.not_removed", reason=str(error))
 
     def _unsettled(self) -> list[str]:
-        """Who was told of the change before this one, or started with it, and is under way still."""
-        if self.walk.is_over:
-            return []
-        known = [member for name, member in self.fleet.here.items() if name in self.walk.involved]
-        return [member.id for member in known if member.standing is not Standing.READY]
+        """Who was reached by the change before this one, and is under way still."""
+        involved = set() if self.walk.is_over else self.walk.involved
+        known = [member for name, member in self.fleet.here.items() if name in involved]
+        return [member.id for member in known if member.standing is not Standing.READY] + [*self.fleet.leaving]
 
-    def _announce(self, goal: Goal, member: Member, instance: RoleInstance, *, blast: bool) -> tuple[str, int, Concern]:
+    def _announce(self, goal: Goal, member: Member, *, blast: bool) -> tuple[str, int, Concern]:
         """Tell an instance at once what it needn't be walked for; the answer is what is left for the walk."""
+        instance = self._places.get(member.id)
+        if instance is None:
+            return member.id, member.instance.update_domain, Concern.DEPARTURE
         other, sees = is_other(member.goal, goal, instance), sees_other(member.goal, goal, instance)
         member.instance = instance
         what = Concern.NOTHING
@@ -218,12 +253,16 @@ class Deployment:
     def _walk_facts(self) -> dict[str, Any] | None:
         if self.goal.generation == 1 or self.is_settled:
             return None
-        instances = list(self.fleet.here.values())
+        staying = [member for name, member in self.fleet.here.items() if name in self._places]
         generation = self.goal.generation
         return {
             "mode": str(self.walk.mode),
             "generation": generation,
             "domain": self.walk.domain,
-            "updated": sum(member.facts["generation"] >= generation for member in instances),
-            "of": len(instances),
+            "updated": sum(member.facts["generation"] >= generation for member in staying),
+            "of": len(self._places),
         }
+
+
+def _instances(topology: Topology) -> dict[str, RoleInstance]:
+    return {each.id: each for role in topology.values() for each in role.instances}

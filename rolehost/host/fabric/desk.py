@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rolehost.errors import RoleHostError, ServiceModelError, UpdateRefusedError
 from rolehost.host.fabric.control import Say
@@ -31,6 +32,9 @@ from rolehost.telemetry import emit
 
 _INSTANCES = "ROLEHOST_INSTANCES_"
 
+Check: TypeAlias = "Callable[[Path, Path | None, Mapping[str, str]], Awaitable[list[str]]]"
+"""What is wrong with a definition (its configuration, the variables over it), its code included, which it imports."""
+
 
 class Desk:
     """Takes changes, one at a time, and tells how the service is.
@@ -40,6 +44,7 @@ class Desk:
         model: what it was started from.
         environ: the variables that go over every definition.
         stop: asks for a stop within so many seconds, None: as long as it takes.
+        check: asked before code is taken that the service doesn't run yet; None: such code is taken as it is.
     """
 
     def __init__(
@@ -49,12 +54,16 @@ class Desk:
         environ: Mapping[str, str],
         *,
         stop: Callable[[float | None], None],
+        check: Check | None = None,
     ) -> None:
         self._deployment = deployment
         self._environ = environ
         self._stop = stop
+        self._check = check
+        self._started_from = model
         self._one_change = asyncio.Lock()
         self._of_files = model
+        self._seen_first: Differences | None = None
         self.closed = False
 
     async def answer(self, request: Mapping[str, Any], say: Say) -> None:
@@ -75,6 +84,8 @@ class Desk:
             say({"refused": list(error.problems)})
         except RoleHostError as error:
             say({"refused": [str(error)]})
+        except OSError as error:  # no process, no descriptor is left: nothing was begun
+            say({"refused": [f"the machine has no room for that: {error.strerror or error}"]})
 
     async def take_files(self, source: Path, configuration: Path | None) -> None:
         """Take what the service was started from, if it says something else than before.
@@ -87,7 +98,8 @@ class Desk:
                 self._require_open()
                 model = await asyncio.to_thread(_read, source, configuration, self._environ)
                 before, self._of_files = self._of_files, model
-                if differences(before, model) and (changes := self._accepted(model, Mode.AUTO)):
+                if differences(before, model) and (changes := await self._accepted(model, Mode.AUTO)):
+                    self._seen_first = changes
                     emit("definition.changed", file=str(source), changes=changes.to_json())
         except RoleHostError as error:
             problems = error.problems if isinstance(error, ServiceModelError) else (str(error),)
@@ -103,11 +115,13 @@ class Desk:
                 self._require_open()
                 match request:
                     case {"do": "update", "file": str(file), "mode": "auto" | "manual" as mode}:
-                        changed = await self._update(Path(file), Mode(mode), say)
+                        load = request.get("load", True) is not False
+                        changed = await self._update(Path(file), Mode(mode), say, load=load)
                         waits = waits and mode == Mode.AUTO and changed
                     case {"do": "scale", "role": str(role), "instances": int(count)}:
-                        waits = self._scale(role, count, say) and waits
+                        waits = await self._scale(role, count, say) and waits
                     case {"do": "rollback"}:
+                        self._seen_first = None
                         say({"accepted": {"generation": deployment.rollback().generation}})
                     case {"do": "walk", "domain": int(domain)}:
                         deployment.allow(domain)
@@ -117,28 +131,34 @@ class Desk:
             if waits:
                 await self._wait(news, deployment.goal, request.get("domain"), say)
 
-    async def _update(self, file: Path, mode: Mode, say: Say) -> bool:
-        running = self._deployment.model
+    async def _update(self, file: Path, mode: Mode, say: Say, *, load: bool) -> bool:
+        running, started = self._deployment.model, self._started_from
         model = await asyncio.to_thread(read_update, file, running, self._environ)
-        changes = self._accepted(model, mode)
-        ours = _is_one_of(file, running.source, running.configuration)
-        if ours:
-            self._of_files = model  # the watch will see it too, and must not take it for a change to come
+        changes = await self._accepted(model, mode, load=load)
+        ours = _is_one_of(file, started.source, started.configuration)
+        if ours and changes is None:  # the watch may have been faster: then it is this change that is asked for
+            changes, self._seen_first = self._seen_first, None
+        if ours:  # the watch will see it too, and must not take it for a change to come
+            self._of_files = await self._as_started(model)
         counted = [name for name, role in model.roles.items() if self._count_variable(role)]
         say(
             {
                 "accepted": {
                     "generation": self._deployment.goal.generation,
                     "mode": str(mode),
-                    "changes": (changes or differences(running, model)).to_json(),
+                    "changes": (changes or differences(running, model)).to_json()
+                    | {"masked": self._masked(running, model)},
                     "instances_masked": counted,
-                    "next_up_reads": None if ours else str(running.source or "its own definition"),
+                    "next_up_reads": None if ours else str(started.source or "its own definition"),
                 }
             }
         )
+        if changes is not None and self._deployment.is_settled:
+            say({"ended": "finished", "late": list(self._deployment.walk.late)})
+            return False
         return changes is not None
 
-    def _accepted(self, model: ServiceModel, mode: Mode) -> Differences | None:
+    async def _accepted(self, model: ServiceModel, mode: Mode, *, load: bool = True) -> Differences | None:
         """Apply a model if anything of it is new; None: nothing is."""
         running = self._deployment.model
         if told := refusals(running, model):
@@ -146,11 +166,22 @@ class Desk:
         changes = differences(running, model)
         if not changes:
             return None
+        if load and _is_other_code(running, model):
+            await self._require_loadable(model)
         self._require_open()  # again: the file was read meanwhile, and whoever starts now would never be stopped
         self._deployment.apply(model, mode)
+        self._seen_first = None
         return changes
 
-    def _scale(self, name: str, count: int, say: Say) -> bool:
+    def _masked(self, running: ServiceModel, model: ServiceModel) -> dict[str, list[str]]:
+        """What the files have other than before, or than at the start, and the environment hides all the same."""
+        found: dict[str, list[str]] = {}
+        for before in (running, self._started_from):
+            for role, names in differences(before, model).masked.items():
+                found[role] = [*dict.fromkeys([*found.get(role, []), *names])]
+        return found
+
+    async def _scale(self, name: str, count: int, say: Say) -> bool:
         running = self._deployment.model
         role = running.roles.get(name)
         if role is None:
@@ -160,7 +191,7 @@ class Desk:
         if variable := self._count_variable(role):
             raise UpdateRefusedError([f"the number of instances of {name} comes from the variable {variable} of `up`"])
         model = replace(running, roles=MappingProxyType({**running.roles, name: replace(role, instances=count)}))
-        changes = self._accepted(model, Mode.AUTO)
+        changes = await self._accepted(model, Mode.AUTO)
         generation = self._deployment.goal.generation
         say({"accepted": {"generation": generation, "changes": differences(running, model).to_json()}})
         return changes is not None
@@ -169,6 +200,21 @@ class Desk:
         """The variable that has the role's number of instances, whatever a file says."""
         wanted = _INSTANCES + re.sub(r"[.-]", "_", role.name.upper())
         return next((name for name in self._environ if name.upper() == wanted), None)
+
+    async def _require_loadable(self, model: ServiceModel) -> None:
+        if self._check is None or model.source is None:
+            return
+        if told := await self._check(model.source, model.configuration, self._environ):
+            raise UpdateRefusedError(told)
+
+    async def _as_started(self, model: ServiceModel) -> ServiceModel:
+        """What the files of the start say now, one of which is in this model."""
+        source, configuration = self._started_from.source, self._started_from.configuration
+        if source is None or (model.source, model.configuration) == (source, configuration):
+            return model
+        with suppress(ServiceModelError):
+            return await asyncio.to_thread(_read, source, configuration, self._environ)
+        return self._of_files
 
     def _require_open(self) -> None:
         if self.closed:
@@ -210,6 +256,12 @@ def _read(source: Path, configuration: Path | None, environ: Mapping[str, str]) 
     if examined.model is None or problems:
         raise ServiceModelError([str(problem) for problem in problems])
     return examined.model
+
+
+def _is_other_code(running: ServiceModel, model: ServiceModel) -> bool:
+    """Whether roles take their classes from elsewhere than what runs: nobody has seen that these can be loaded."""
+    old, new = [[role.entry_point for role in each.roles.values()] for each in (running, model)]
+    return running.directory != model.directory or old != new
 
 
 def _is_one_of(file: Path, *others: Path | None) -> bool:

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import stat
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rolehost import clock
 from rolehost.errors import RoleHostError
 from rolehost.host.directory.client import DirectoryClient
 from rolehost.host.fabric.control import serving
 from rolehost.host.fabric.deployment import Deployment
-from rolehost.host.fabric.desk import Desk
+from rolehost.host.fabric.desk import Check, Desk
 from rolehost.host.fabric.fleet import Crew, Directory
 from rolehost.host.fabric.generations import Generations
+from rolehost.host.fabric.leftovers import end_leftovers
 from rolehost.host.fabric.member import LOOPBACK, MARGIN_SECONDS, Grounds, Member
-from rolehost.host.instance.plan import marker_prefix
 from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.ports.addresses import Net
 from rolehost.host.ports.public_ports import PublicPorts
 from rolehost.host.reaping import reap_orphans
 from rolehost.host.stopping import StopOrder, StopRequests
 from rolehost.host.watching import WatchedFiles
-from rolehost.processes import become_subreaper, end_strays
+from rolehost.processes import become_subreaper
 from rolehost.service_model import ServiceModel
 from rolehost.telemetry import emit
 
-_DYING_SECONDS = 1.0
 USER = "user"
 
 
@@ -47,6 +42,7 @@ async def up(
     port: int | None = None,
     drain_seconds: float | None = None,
     environ: Mapping[str, str] | None = None,
+    check: Check | None = None,
 ) -> int:
     """Run every instance of the service until SIGTERM or SIGINT; another one, a second or more later, makes it hurry.
 
@@ -59,6 +55,7 @@ async def up(
         port: the port of the front end (the first http endpoint) in place of the declared one; 0: a free one.
         drain_seconds: in place of the model's.
         environ: the variables that roles start from, by default `os.environ`.
+        check: asked before an update takes code that the service doesn't run yet; None: nobody is.
 
     Returns:
         0 after a stop; 1 if it can't begin, with the reason on stderr.
@@ -81,24 +78,12 @@ async def up(
             lost: asyncio.Queue[str] = asyncio.Queue()
             client = DirectoryClient(environ, data=directory.root, on_lost=lost.put_nowait)
             written_down = await held.enter_async_context(client)
-            await Fabric(model, directory, environ, ports, written_down, lost=lost).run()
+            await Fabric(model, directory, environ, ports, written_down, lost=lost, check=check).run()
     except RoleHostError as error:
         sys.stderr.write(f"rolehost: {error}\n")
         return 1
     _hear_no_more()
     return 0
-
-
-async def end_leftovers(data: DataDirectory) -> None:
-    """End what an `up` that was killed left behind; an instance that another host runs is left alone."""
-    began, alone = clock.now().timestamp(), True
-    for path in sorted((data.root / "resources").glob("*_IN_*/")):
-        if await _nobody_holds(path.with_name(f"{path.name}.lock")):
-            await end_strays(marker_prefix(data.deployment_id(), path.name))
-        else:
-            alone = False
-    if alone:
-        _remove_sockets(data.deployment_id(), began)
 
 
 class Fabric:
@@ -111,6 +96,7 @@ class Fabric:
         ports: the public ports, bound.
         directory: where the instances are written down.
         lost: the instances whose number the directory has lost to another holder.
+        check: of what an update brings, see `up`.
     """
 
     def __init__(
@@ -122,6 +108,7 @@ class Fabric:
         directory: Directory,
         *,
         lost: asyncio.Queue[str],
+        check: Check | None = None,
     ) -> None:
         self._model = model
         self._data = data
@@ -129,6 +116,7 @@ class Fabric:
         self._ports = ports
         self._directory = directory
         self._lost = lost
+        self._check = check
         self._requests = StopRequests()
 
     async def run(self) -> None:
@@ -162,7 +150,7 @@ class Fabric:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._note_signal, deployment)
-        desk = Desk(deployment, self._model, self._environ, stop=self._requests.ask)
+        desk = Desk(deployment, self._model, self._environ, stop=self._requests.ask, check=self._check)
         async with serving(self._data.root, desk.answer):
             await self._ports.start()
             deployment.apply(self._model)
@@ -234,30 +222,3 @@ def _hear_no_more() -> None:
 
 def _leave(seconds: float | None, member: Member) -> None:
     member.leave(seconds)
-
-
-def _remove_sockets(deployment_id: str, before: float) -> None:
-    """Remove the directories of runtime channels, see `PlanFacts.directory_name`: settings lie in them.
-
-    Args:
-        deployment_id: whose.
-        before: those that are younger belong to a host that has begun meanwhile.
-    """
-    for parent in {Path(tempfile.gettempdir()), Path("/tmp")}:  # noqa: S108 - see `private_directory`
-        for left in parent.glob(f"rolehost-{deployment_id[:8]}-*"):
-            with suppress(FileNotFoundError):
-                facts = left.lstat()
-                if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and facts.st_mtime < before:
-                    shutil.rmtree(left, ignore_errors=True)
-
-
-async def _nobody_holds(lock: Path) -> bool:
-    deadline = clock.monotonic() + _DYING_SECONDS
-    while True:
-        try:
-            with only_one(lock, ""):
-                return True
-        except RoleHostError:
-            if clock.monotonic() > deadline:
-                return False
-            await clock.sleep(0.02)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import socket
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from rolehost.environment import RoleInstance
+from rolehost.errors import RoleHostError
 from rolehost.host.fabric.generations import Goal
-from rolehost.host.fabric.member import MARGIN_SECONDS, Grounds, Member
+from rolehost.host.fabric.member import LOOPBACK, MARGIN_SECONDS, Grounds, Member
 from rolehost.host.fabric.walk import Standing
+from rolehost.host.probes import reserve_port
 from rolehost.host.reporting import Reporter
 from rolehost.telemetry import emit
 
@@ -71,7 +74,13 @@ class Fleet:
         self.leaving: dict[str, Member] = {}
         self._crew = crew
         self._on_change = on_change
+        self._expected: dict[str, socket.socket] = {}
         self._last_word: Callable[[Member], None] | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether all of them were told to stop."""
+        return self._last_word is not None
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -80,19 +89,41 @@ class Fleet:
 
     def look(self, instance: str) -> Standing:
         """How an instance stands to what it was told last; one that is gone is ready."""
-        member = self.here.get(instance)
-        return Standing.READY if member is None else member.standing
+        if (member := self.here.get(instance)) is not None:
+            return member.standing
+        return Standing.LEAVING if instance in self.leaving else Standing.READY
 
     def is_ready(self, role: str) -> bool:
         """Whether an instance of the role takes requests."""
         return any(each.facts["state"] == "Ready" for each in self.here.values() if each.instance.role.name == role)
 
+    def expect(self, instances: Collection[str]) -> None:
+        """Reserve what these instances need, so that their arrival can't fail; whoever was expected before isn't.
+
+        Args:
+            instances: the ids of all that are to arrive.
+
+        Raises:
+            RoleHostError: the machine has no port or descriptor left; nothing has changed.
+        """
+        reserved: dict[str, socket.socket] = {}
+        try:
+            for name in instances:
+                if name not in self._expected:
+                    reserved[name] = reserve_port(LOOPBACK)
+        except OSError as error:
+            for each in reserved.values():
+                each.close()
+            raise RoleHostError(f"no port for the probes of another instance can be had: {error.strerror}") from error
+        for name in self._expected.keys() - set(instances):
+            self._expected.pop(name).close()
+        self._expected |= reserved
+
     def arrive(self, instance: RoleInstance, goal: Goal) -> None:
-        """An instance is new: it starts, once one of the same name has left."""
-        member = self.here[instance.id] = Member(instance, goal, self._crew.grounds, self._changed)
+        """An instance that is expected starts, once one of the same name has left."""
+        probe = self._expected.pop(instance.id)
+        member = self.here[instance.id] = Member(instance, goal, self._crew.grounds, self._changed, probe)
         before = self.leaving.get(instance.id)
-        if self._last_word is not None:
-            self._last_word(member)
         self._crew.directory.hold(instance.role.name, member.number)
         self._crew.start(member.keep(before.ended if before else None))
 
@@ -109,13 +140,14 @@ class Fleet:
         self._crew.start(self._leave(member, seconds))
 
     def stop(self, tell: Callable[[Member], None]) -> None:
-        """Tell all of them to stop, and whoever comes after that; called again, the newer word counts."""
+        """Tell all of them to stop, nobody comes after that; called again, the newer word counts."""
         self._last_word = tell
+        self.expect(())
         for member in self.members:
             tell(member)
 
     async def ended(self) -> None:
-        """Return once none is left, of those that came meanwhile neither."""
+        """Return once none is left."""
         while waiting := [member for member in self.members if not member.ended.is_set()]:
             await waiting[0].ended.wait()
 

@@ -17,12 +17,12 @@ from rolehost import clock
 from rolehost.environment import RoleInstance
 from rolehost.errors import RoleHostError
 from rolehost.host.fabric.generations import Goal
+from rolehost.host.fabric.leftovers import remove_sockets
 from rolehost.host.fabric.walk import Standing
 from rolehost.host.instance.plan import marker_prefix
 from rolehost.host.instance.silence import Silence
 from rolehost.host.link import Link
 from rolehost.host.paths import DataDirectory
-from rolehost.host.probes import reserve_port
 from rolehost.host.reporting import Reporter
 from rolehost.processes import Child, Exit, end_strays
 from rolehost.telemetry import emit
@@ -65,23 +65,31 @@ class Member:
         goal: what it is told first.
         grounds: what all members stand on.
         on_change: called whenever its facts have changed, with whether more changed than its heartbeat.
+        probe: keeps the port of its probes; closed at its end.
     """
 
     def __init__(
-        self, instance: RoleInstance, goal: Goal, grounds: Grounds, on_change: Callable[[Member, bool], None]
+        self,
+        instance: RoleInstance,
+        goal: Goal,
+        grounds: Grounds,
+        on_change: Callable[[Member, bool], None],
+        probe: socket.socket,
     ) -> None:
         self.instance = instance
         self.goal = goal
         self.ended = asyncio.Event()
         self._grounds = grounds
         self._on_change = on_change
-        self._probe = reserve_port(LOOPBACK)
+        self._probe = probe
         self._child: Child | None = None
         self._link: Link | None = None
         self._stopping = asyncio.Event()
         self._draining = False
         self._last_order: dict[str, Any] | None = None
         self._hosts_lost = 0
+        self._open_runs: dict[str, Mapping[str, Any]] = {}
+        self._may_be_ended = 0.0
         self.facts: dict[str, Any] = _unknown(instance)
 
     @property
@@ -105,20 +113,22 @@ class Member:
         """Tell it of another generation; a bootstrapper that is started again gets the newest."""
         self.goal = goal
         if self._link is not None:
-            self._link.send({"assign": goal.assignment.to_json()})
+            self._link.send(self._assigned())
 
     def drain(self) -> None:
         """Stop it within the drain time; asked again, in haste."""
         self._stopping.set()
         self._draining = True
+        self._may_be_ended = clock.monotonic() + self.goal.model.drain_seconds
         # Not `Child.stop`: that would send TERM to the whole tree, and the role is told by its bootstrapper.
         if self._child is not None:
             with suppress(ProcessLookupError):  # it has ended by itself
                 os.kill(self._child.pid, signal.SIGTERM)
 
     def leave(self, seconds: float | None) -> None:
-        """Stop it in order, within so many seconds; None: as long as it takes."""
+        """Stop it in order, within so many seconds; None: as long as it takes, but for a host that hangs."""
         self._stopping.set()
+        self._may_be_ended = clock.monotonic() + (self.goal.model.on_stop_seconds if seconds is None else seconds)
         self._last_order = {"stop": {"seconds": seconds}}
         if self._link is not None:
             self._link.send(self._last_order)
@@ -159,7 +169,7 @@ class Member:
         with theirs:
             self._link = await Link.open(ours)
             try:
-                self._link.send({"assign": self.goal.assignment.to_json()})
+                self._link.send(self._assigned())
                 if self._last_order is not None:  # it came just now
                     self._link.send(self._last_order)
                 child = self._child = await self._spawn(theirs)
@@ -172,6 +182,7 @@ class Member:
                 self._link.close()
                 self._link = None
         await end_strays(marker_prefix(self._grounds.deployment_id, self.id))
+        await asyncio.to_thread(remove_sockets, self._grounds.deployment_id, self.id)  # it may have had no time to
         if not self._stopping.is_set():
             self._lost("", end)
 
@@ -189,12 +200,18 @@ class Member:
             watching.cancel()
 
     async def _watch(self, child: Child, silence: Silence) -> None:
-        """End a bootstrapper that hangs; how long one that stops may take is up to who has stopped it."""
-        await silence.over()
-        if not self._stopping.is_set():
-            emit("instance.host_silent", instance=self.id)
-            self._change({**self.facts, **_GONE, "detail": "The instance's host says nothing any more and is ended."})
-            child.kill()
+        """End a bootstrapper that hangs; one that stops has the time of its stop, at least, for its role to end."""
+        while True:
+            await silence.over()
+            if not self._stopping.is_set():
+                detail = "The instance's host says nothing any more and is ended."
+                self._change({**self.facts, **_GONE, "detail": detail})
+                break
+            if (left := self._may_be_ended - clock.monotonic()) <= 0:
+                break
+            await clock.sleep(left)
+        emit("instance.host_silent", instance=self.id)
+        child.kill()
 
     async def _listen(self, link: Link, silence: Silence) -> None:
         while (message := await link.receive()) is not None:
@@ -204,7 +221,10 @@ class Member:
                     self._heard(facts)
                 case {"event": {"name": str(name), "facts": facts}}:
                     self._grounds.reporter.event(name, {"instance": self.id, **facts})
-                case {"output": facts}:
+                case {"output": {"run": str(run)} as facts}:
+                    self._open_runs[run] = facts
+                    if facts.get("ended_at") is not None:
+                        del self._open_runs[run]
                     self._grounds.reporter.output(facts)
                 case _:  # of another release's; what is understood is enough
                     pass
@@ -222,6 +242,9 @@ class Member:
         else:
             emit("instance.host_lost", instance=self.id, exit_code=end.code, signal=end.signal)
         self._hosts_lost = self.facts["recycles"] + 1
+        now = clock.iso(clock.now())
+        while self._open_runs:  # nobody is left who could tell how they end
+            self._grounds.reporter.output({**self._open_runs.popitem()[1], "ended_at": now, "lost": True})
         detail = "The instance's host has ended and is started again."
         self._change({**self.facts, **_GONE, "detail": detail, "recycles": self._hosts_lost})
 
@@ -235,17 +258,22 @@ class Member:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
+    def _assigned(self) -> dict[str, Any]:
+        """The order to be what it is to be, with the public ports as they are at the moment."""
+        return {"assign": {**self.goal.assignment.to_json(), "public": self._public()}}
+
+    def _public(self) -> dict[str, str]:
+        return {**self._grounds.public(self.instance.role.name), **self._grounds.public(self.id)}
+
     async def _spawn(self, end: socket.socket) -> Child:
-        grounds = self._grounds
         argv = [sys.executable, "-P", "-m", "rolehost.host.bootstrapper", "--instance", self.id]
-        argv += ["--data", str(grounds.data.root), "--probe-port", str(self._probe.getsockname()[1])]
+        argv += ["--data", str(self._grounds.data.root), "--probe-port", str(self._probe.getsockname()[1])]
         argv += ["--parent", str(os.getpid()), "--emulated", "--link", str(end.fileno())]
-        public = {**grounds.public(self.instance.role.name), **grounds.public(self.id)}
         return await Child.spawn(
             argv,
-            env={**grounds.environ, "ROLEHOST_PUBLIC": json.dumps(public)},
+            env={**self._grounds.environ, "ROLEHOST_PUBLIC": json.dumps(self._public())},
             cwd=self.goal.model.directory,
-            marker=f"{marker_prefix(grounds.deployment_id, self.id)}bootstrapper",
+            marker=f"{marker_prefix(self._grounds.deployment_id, self.id)}bootstrapper",
             capture=None,
             pass_fds=[end.fileno()],
         )

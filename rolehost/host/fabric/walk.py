@@ -24,6 +24,8 @@ class Concern(IntEnum):
     NOTHING = auto()
     TOPOLOGY = auto()
     WHOLE = auto()
+    ARRIVAL = auto()
+    DEPARTURE = auto()
 
 
 class Standing(Enum):
@@ -32,6 +34,7 @@ class Standing(Enum):
     READY = auto()
     UNDER_WAY = auto()
     FAILING = auto()
+    LEAVING = auto()
 
 
 Look: TypeAlias = Callable[[str], Standing]
@@ -39,7 +42,7 @@ Look: TypeAlias = Callable[[str], Standing]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Instances of a domain that are told at once; without a domain: those that are only waited for."""
+    """Instances of a domain that are reached at once; without a domain: those that are only waited for."""
 
     domain: int | None
     instances: tuple[str, ...]
@@ -49,18 +52,24 @@ def steps(concerned: Iterable[tuple[str, int, Concern]]) -> tuple[Step, ...]:
     """The steps of a walk: domain by domain; for the topology's sake alone instance by instance.
 
     "Sequential manner after the previous instance has successfully accepted" is what is said of UpgradeDomainWalk.
+    Who is new gets ready before the others hear of it, and who leaves goes when they know: nobody counts on an instance
+    that isn't there, and a change of the count takes no more than one domain down, either.
 
     Args:
         concerned: each instance's id, its update domain, and what the change is to it.
     """
-    found: list[Step] = []
     every = list(concerned)
-    for domain in sorted({domain for _, domain, _ in every}):
-        here = [(instance, concern) for instance, its, concern in every if its == domain]
-        if whole := tuple(instance for instance, concern in here if concern is Concern.WHOLE):
-            found.append(Step(domain, whole))
-        found += [Step(domain, (instance,)) for instance, concern in here if concern is Concern.TOPOLOGY]
-    return tuple(found)
+    domains = sorted({domain for _, domain, _ in every})
+
+    def together(concern: Concern, domain: int) -> list[Step]:
+        instances = tuple(instance for instance, its, what in every if (its, what) == (domain, concern))
+        return [Step(domain, instances)] if instances else []
+
+    found = [step for domain in domains for step in together(Concern.ARRIVAL, domain)]
+    for domain in domains:
+        found += together(Concern.WHOLE, domain)
+        found += [Step(domain, (name,)) for name, its, what in every if (its, what) == (domain, Concern.TOPOLOGY)]
+    return (*found, *(step for domain in domains for step in together(Concern.DEPARTURE, domain)))
 
 
 class Walk:
@@ -70,9 +79,9 @@ class Walk:
         steps: in their order.
         start_seconds: how long a step is waited for before the walk goes on without (the original's 30 minutes).
         mode: who leads it.
-        unsettled: instances that are under way before the first step: those that are new, and those that a walk before
-            this one has left so. They get ready first, but for those that fail: they are told at once, as they can't be
-            taken down twice, and the change may be what mends them.
+        unsettled: instances that are under way before the first step: those that the service began with, and those that
+            a walk before this one has left so. They get ready, or are gone, first, but for those that fail: they are
+            told at once, as they can't be taken down twice, and the change may be what mends them.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class Walk:
         self._awaited = Step(None, unsettled)
         self._settling = bool(unsettled)
         self._since: float | None = None
+        self._only_leaving = False
 
     @property
     def is_over(self) -> bool:
@@ -118,13 +128,16 @@ class Walk:
 
         Args:
             now: seconds, on a clock that never steps back.
-            look: how an instance stands to what it was told last; one that is gone is ready.
+            look: how an instance stands to what it was told last; one that is gone is ready. One that leaves has a
+                deadline of its own, and is waited for until it is gone.
         """
         self._since = now if self._since is None else self._since
         if self._settling and (failing := self._failing(look)):
             return self._tell(failing)
         waiting = [each for each in self._awaited.instances if look(each) is not Standing.READY]
-        if waiting and now < self._since + self._start_seconds:
+        overdue = now >= self._since + self._start_seconds
+        self._only_leaving = overdue and any(look(each) is Standing.LEAVING for each in waiting)
+        if waiting and (not overdue or self._only_leaving):
             return ()
         self.late += waiting
         self._awaited, self._settling, self._since = Step(None, ()), False, None
@@ -137,7 +150,7 @@ class Walk:
 
     def seconds_left(self, now: float) -> float | None:
         """When to ask again although nobody was heard of; None: whenever somebody is."""
-        if self._since is None or not self._awaited.instances:
+        if self._since is None or not self._awaited.instances or self._only_leaving:
             return None
         return max(self._since + self._start_seconds - now, 0.0)
 
