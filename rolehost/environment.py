@@ -184,6 +184,18 @@ class RoleEnvironment(EnvironmentReader):
         """
         self._connected().clear_status()
 
+    def report_trouble(self, reason: str, seconds: float) -> None:
+        """For roles that ship: be busy, beside what `set_status` says, and let probes and people read why.
+
+        Args:
+            reason: a sentence; empty: the trouble is over.
+            seconds: how long it is true if nothing else is said.
+
+        Raises:
+            RoleEnvironmentError: the host can't be told.
+        """
+        self._connected().report_trouble(reason, seconds)
+
     def attach(self, snapshot: Snapshot, host: EnvironmentHost | None = None) -> None:
         """The host's: make this environment available, or swap all that it knows."""
         self._host = host or self._host

@@ -15,8 +15,10 @@ from typing import IO, Protocol
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.processes import procfs, tree
+from rolehost.processes.cgroups import Cgroups
+from rolehost.processes.containment import Containment
 from rolehost.processes.exits import Exit, ExitWatch
-from rolehost.processes.identity import ChildIdentity, chain, exec_failure, require_program
+from rolehost.processes.identity import ChildIdentity, chain, ended_by, exec_failure, require_program
 from rolehost.processes.output import Drain, Output
 
 _DRAIN_SECONDS = 1.0
@@ -47,6 +49,7 @@ class Child:
         capture: int,
         *,
         chained: bool,
+        identity: ChildIdentity | None = None,
         watch: ExitWatch | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
     ) -> None:
@@ -55,6 +58,7 @@ class Child:
         self.stderr = Output(capture, on_output and partial(on_output, "stderr"))
         self._process = process
         self._chained = chained
+        self._identity = identity
         seen = procfs.process(process.pid)
         self._root = tree.Root(process.pid, marker, seen.started if seen else 0)
         tree.live[self.pid] = self._root
@@ -67,6 +71,7 @@ class Child:
             0.0  # the loop's time until when what the main process leaves behind may live: none, unless stopped
         )
         self._stopped = False
+        self._containment: Containment | None = None
         self._life = asyncio.create_task(self._live())
 
     @classmethod
@@ -122,7 +127,7 @@ class Child:
             if problem.errno not in _NO_PROGRAM:
                 raise
             raise ProgramNotFoundError(f"{argv[0]} can't start: {problem.strerror}.") from problem
-        return cls._own(process, marker, capture or 0, on_output, chained=len(line) > len(argv))
+        return cls._own(process, marker, capture or 0, on_output, chained=len(line) > len(argv), identity=identity)
 
     @classmethod
     def _own(
@@ -133,14 +138,26 @@ class Child:
         on_output: Callable[[str, bytes], None] | None,
         *,
         chained: bool,
+        identity: ChildIdentity | None,
     ) -> Child:
         try:
-            return cls(process, marker, capture, chained=chained, on_output=on_output)
+            return cls(process, marker, capture, chained=chained, identity=identity, on_output=on_output)
         except BaseException:
             tree.live.pop(process.pid, None)
             process.kill()
             process.wait()
             raise
+
+    def contain(self, groups: Cgroups, most: int | None = None) -> None:
+        """Have its tree in a control group of its own, once, and right after the start.
+
+        Args:
+            groups: makes the group.
+            most: processes and threads that the tree may have: the child stands still until that is so. None: as many
+                as any program may need; the child is left alone while it is young.
+        """
+        if groups.usable and self._exit is None and self._containment is None:
+            self._containment = Containment(self._root, groups, most)
 
     async def wait(self) -> Exit:
         """Wait until the main process has ended, nothing of its tree is left and its output is read.
@@ -213,6 +230,8 @@ class Child:
     async def _live(self) -> None:
         await self._watch.ended.wait()
         self._root.ended = True
+        if self._containment is not None:
+            await self._containment.over()
         await tree.end_tree(self._root, until=lambda: self._deadline, thorough=self._stopped)
         await asyncio.gather(*(drain.finish(_DRAIN_SECONDS) for drain in self._drains))
         # Only now: until it is reaped, neither its pid nor its session's id can be anyone else's.
@@ -221,8 +240,12 @@ class Child:
         except ChildProcessError as problem:
             code = number = None
             self._lost = str(problem)
+        if number is None:
+            code, number = ended_by(code, self._identity)
         self._process.returncode = code if code is not None else -(number or 0)
         del tree.live[self.pid]
+        if self._containment is not None:
+            self._containment.close()
         error = None
         if self._chained:
             error = exec_failure(code, printed=self.stdout.total, stderr=self.stderr.text(1000))

@@ -12,8 +12,13 @@ from pathlib import Path
 
 from rolehost.errors import ProgramNotFoundError
 
-# What setpriv exits with when its own exec fails (the shell's convention).
+# What the chain's programs exit with when their own exec fails (the shell's convention).
 _EXEC_FAILED = frozenset({126, 127})
+_SAYS = ("setpriv: ", "timeout: failed to run command ")
+# The namespace's init: it waits for the application, passes signals on, and tells an end by a signal as 128 and more.
+_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+_INIT = ("timeout", "--foreground", "0")
+_BY_SIGNAL = range(129, 160)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +30,21 @@ class ChildIdentity:
         gid: the group; None keeps ours. Supplementary groups are dropped whenever a user or a group is given.
         drop_capabilities: give up every capability for good, also as root.
         no_new_privs: set-uid programs and file capabilities have no effect from here on.
+        own_pids: it gets a PID namespace: all that it starts dies with it, and it sees no other process. For root,
+            where the machine lets it; a start takes some 5 ms more, and exit codes from 129 to 159 count as signals.
     """
 
     uid: int | None = None
     gid: int | None = None
     drop_capabilities: bool = False
     no_new_privs: bool = True
+    own_pids: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether it asks for nothing."""
-        return self.uid is None and self.gid is None and not self.drop_capabilities and not self.no_new_privs
+        asks = (self.drop_capabilities, self.no_new_privs, self.own_pids)
+        return self.uid is None and self.gid is None and not any(asks)
 
 
 @functools.cache
@@ -57,10 +66,14 @@ def chain(argv: Sequence[str], identity: ChildIdentity | None, *, die_with_us: b
     Raises:
         ProgramNotFoundError: an identity is asked for and there is no setpriv: it is never silently left out.
     """
-    options = [*(["--pdeathsig", "KILL"] if die_with_us else []), *_options(identity)]
-    if not options:
+    dies = ["--pdeathsig", "KILL"]
+    options = [*(dies if die_with_us else []), *_options(identity)]
+    if not options and not (identity and identity.own_pids):
         return list(argv)
     path = setpriv()
+    if path is not None and identity is not None and identity.own_pids:
+        # Another identity forgets the signal of its parent's death: it is asked for again.
+        return [path, *dies, "--", *_NAMESPACE, path, *dies, *_options(identity), "--", *_INIT, *argv]
     if path is not None:
         return [path, *options, "--", *argv]
     if identity is None or identity.is_plain:
@@ -112,6 +125,13 @@ def exec_failure(code: int | None, *, printed: int, stderr: str) -> str | None:
         printed: bytes seen on stdout; setpriv prints none.
         stderr: the beginning of what was seen on stderr.
     """
-    if code not in _EXEC_FAILED or printed or not stderr.startswith("setpriv: "):
+    if code not in _EXEC_FAILED or printed or not stderr.startswith(_SAYS):
         return None
-    return stderr.splitlines()[0].removeprefix("setpriv: ")
+    return stderr.splitlines()[0].partition(": ")[2]
+
+
+def ended_by(code: int | None, identity: ChildIdentity | None) -> tuple[int | None, int | None]:
+    """An exit code, and the signal that it stands for where the child was not ours to wait for."""
+    if code is not None and identity is not None and identity.own_pids and code in _BY_SIGNAL:
+        return None, code - _BY_SIGNAL.start + 1
+    return code, None

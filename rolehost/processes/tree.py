@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from rolehost.processes import procfs
+from rolehost.processes.cgroups import Cgroup
 from rolehost.processes.lineage import is_subreaper
 from rolehost.processes.procfs import MARKER, Process
 from rolehost.telemetry import emit
@@ -36,6 +37,7 @@ class Root:
     started: int
     ended: bool = False
     is_helper: bool = False  # it starts only what is known: nothing that was left behind can be its own
+    group: Cgroup | None = None  # what is in there is of its tree, wherever else it went
 
 
 live: dict[int, Root] = {}
@@ -48,6 +50,7 @@ def members(root: Root) -> list[Process]:
     others = {pid for pid in live if pid != root.pid} | _ourselves(table)
     shared = any(each.marker == root.marker for each in live.values() if each is not root)
     found = {pid for pid, each in table.items() if _is_in(root, each, by_marker=not shared) and pid not in others}
+    found |= _grouped(root) & table.keys() - others
     tree = _alive(table, _with_descendants(table, found, others))
     _seen.update((each.pid, each.started) for each in tree)
     return tree
@@ -55,15 +58,29 @@ def members(root: Root) -> list[Process]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tree takes: seconds of processor time so far, and bytes that are resident now."""
+    """What a tree takes: seconds of processor time so far, bytes that are resident now, and how many it is."""
 
     worked: float
     memory: int
+    processes: int = 0
 
 
 def usage(root: Root) -> Usage:
-    """What a child's tree takes. Markers are read only of what was left to us: a look costs a millisecond or two."""
+    """What a child's tree takes."""
     table = procfs.processes()
+    tree = [table[pid] for pid in _offspring(root, table)]
+    living = sum(not each.zombie for each in tree)
+    return Usage(sum(each.worked for each in tree), sum(each.memory for each in tree), living)
+
+
+def offspring(root: Root) -> set[int]:
+    """The living processes of a child's tree, its main process too; for any thread."""
+    table = procfs.processes()
+    return {pid for pid in _offspring(root, table) if not table[pid].zombie}
+
+
+def _offspring(root: Root, table: dict[int, Process]) -> set[int]:
+    """Markers are read only of what was left to us: a look costs a millisecond or two."""
     us = os.getpid()
     found = {
         each.pid
@@ -71,8 +88,11 @@ def usage(root: Root) -> Usage:
         if each.started >= root.started
         and (root.pid in {each.pid, each.session} or (each.parent == us and procfs.marker(each.pid) == root.marker))
     }
-    tree = [table[pid] for pid in _with_descendants(table, found, ())]
-    return Usage(sum(each.worked for each in tree), sum(each.memory for each in tree))
+    return _with_descendants(table, found | (_grouped(root) & table.keys()), ())
+
+
+def _grouped(root: Root) -> set[int]:
+    return root.group.pids() - {os.getpid()} if root.group is not None else set()
 
 
 def _is_in(root: Root, each: Process, *, by_marker: bool) -> bool:
@@ -150,7 +170,7 @@ def _kill(stray: Process) -> None:
 def _left(root: Root, *, thorough: bool) -> tuple[list[Process], list[Process]]:
     """What is left of a tree whose main process has ended, and what is nobody's; quickly told where no orphan came."""
     orphans = _orphans()
-    if not orphans and not thorough and is_subreaper():
+    if not orphans and not thorough and is_subreaper() and not _grouped(root) - {root.pid}:
         return [], []
     own = members(root)
     return own, [each for each in orphans if each not in own and _is_nobodys(each)]
@@ -158,6 +178,8 @@ def _left(root: Root, *, thorough: bool) -> tuple[list[Process], list[Process]]:
 
 def signal_tree(root: Root, number: int) -> None:
     """Signal every process of a child's tree, its main process too."""
+    if root.group is not None and number == signal.SIGKILL:
+        root.group.kill()
     # The group first, in one step: a process can't fork out of it in between.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(root.pid, number)
@@ -199,6 +221,7 @@ async def end_tree(root: Root, *, until: Callable[[], float], thorough: bool) ->
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.05)
     if ended:
+        _orphans()  # reaps: one may have become a zombie between the last two looks
         _tell("child.strays_ended", root.marker, ended)
     if _seen:
         ours = set(procfs.children())

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rolehost.errors import ProgramNotFoundError, ServiceModelError
@@ -47,6 +48,22 @@ async def unprivileged_identity(probe_argv: Sequence[str], cwd: Path) -> ChildId
         if await _refusal(probe_argv, cwd, identity) is None:
             return identity
     return ChildIdentity(no_new_privs=False)
+
+
+async def with_own_pids(identity: ChildIdentity, probe_argv: Sequence[str], cwd: Path) -> ChildIdentity:
+    """The identity with a PID namespace, where the machine lets us; else as it is, told by `child.shares_pids`.
+
+    Args:
+        identity: who a child is otherwise.
+        probe_argv: a quick command that ends with 0.
+        cwd: where it runs.
+    """
+    wanted = replace(identity, own_pids=True)
+    reason = "it takes root" if os.geteuid() else await _refusal(probe_argv, cwd, wanted)
+    if reason is None:
+        return wanted
+    emit("child.shares_pids", reason=reason)
+    return identity
 
 
 def _user(wanted: str) -> ChildIdentity:

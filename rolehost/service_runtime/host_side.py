@@ -24,6 +24,9 @@ class EnvironmentHost(Protocol):
     def clear_status(self) -> None:
         """Take back what `set_status` said."""
 
+    def report_trouble(self, reason: str, seconds: float) -> None:
+        """Say that the instance is busy for a reason, for so many seconds; without one, that it is no longer."""
+
 
 class TestingHost:
     """Stands in for the host in a role's own tests; no time passes for it.
@@ -37,6 +40,7 @@ class TestingHost:
     def __init__(self, on_recycle: Callable[[], None] | None) -> None:
         self._on_recycle = on_recycle
         self.status = RoleInstanceStatus.READY
+        self.trouble = ""
 
     def request_recycle(self) -> None:
         """Call `on_recycle`."""
@@ -51,3 +55,7 @@ class TestingHost:
     def clear_status(self) -> None:
         """Be ready again."""
         self.status = RoleInstanceStatus.READY
+
+    def report_trouble(self, reason: str, seconds: float) -> None:
+        """Note the reason."""
+        self.trouble = reason if seconds > 0 else ""

@@ -5,18 +5,19 @@ Engines live in `embedded/`, `azure_storage/` and `service_bus/`; only `connect.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rolehost.stores.blobs import BlobFacts, BlobPage, Blobs
-from rolehost.stores.queues import Queue, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import DeadPage, Queue, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
 from rolehost.stores.tables import Fields, Note, Page, Row, Scalar, Table, TableLimits, TagCounts
 
 __all__ = [
     "BlobFacts",
     "BlobPage",
     "Blobs",
+    "DeadPage",
     "Fields",
     "NewRow",
     "Note",
@@ -67,6 +68,12 @@ class Stores(Protocol):
 
     def queue(self, name: str) -> Queue:
         """The queue with this name, made on first use."""
+
+    async def queues(self) -> Sequence[str]:
+        """Names of the queues that hold messages or dead letters, sorted; poison queues are not named by themselves.
+
+        An engine that may not list queues (Service Bus without the right to manage) names those it has opened.
+        """
 
     def table(self, name: str) -> Table:
         """The table with this name, made on first use."""

@@ -79,6 +79,22 @@ class QueueCounts:
     dead: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadPage:
+    """Some poison messages, the oldest first.
+
+    Args:
+        messages: as `peek` shows them: receipts are empty.
+        cursor: where to go on; None at the end, or where the engine can't.
+        cut: there may be more, which this engine only shows once those before them are gone (a queue of Azure Storage
+            can be peeked at its first 32 messages, and no further).
+    """
+
+    messages: Sequence[QueueMessage]
+    cursor: str | None = None
+    cut: bool = False
+
+
 class Queue(Protocol):
     """A queue and its poison queue (`<name>-poison`), at least once, nearly in order. Messages never expire."""
 
@@ -148,6 +164,18 @@ class Queue(Protocol):
 
     async def peek(self, count: int, *, dead: bool = False) -> Sequence[QueueMessage]:
         """Look at up to `count` visible messages, or poison messages, without taking them; receipts are empty."""
+
+    async def dead(self, limit: int, *, cursor: str | None = None, prefix: str = "") -> DeadPage:
+        """Poison messages, one page at a time; a cursor stays good while messages come and go.
+
+        Args:
+            limit: at most so many; a page may have fewer, or none, and still a cursor.
+            cursor: where the page before ended.
+            prefix: only messages whose id begins so; its cost follows what is found, where the engine can search.
+
+        Raises:
+            InvalidParameterError: the cursor is not one of ours.
+        """
 
     async def remove_dead(self, message_id: str) -> bool:
         """Remove a message from the poison queue; False if it isn't there."""

@@ -6,8 +6,8 @@
     faults.lose_answer("submit")                 # the first submit is applied, and the caller is not told
     faults.delay("blobs.*", 2.0, times=None)     # everything with blobs takes two seconds longer
 
-Calls are named `<table>.<verb>`, `queue.<verb>`, `blobs.<verb>` and `submit`; a pattern is one of `fnmatch`. To fail at
-every call in turn, plan a fault at call 1, 2, 3, ... until `Faults.fired` stays empty.
+Calls are named `<table>.<verb>`, `queue.<verb>`, `blobs.<verb>`, `queues` and `submit`; a pattern is one of `fnmatch`.
+To fail at every call in turn, plan a fault at call 1, 2, 3, ... until `Faults.fired` stays empty.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rolehost.stores import (
     BlobFacts,
     BlobPage,
     Blobs,
+    DeadPage,
     Fields,
     NewRow,
     Note,
@@ -40,6 +41,7 @@ from rolehost.stores import (
     TableLimits,
     TagCounts,
 )
+from rolehost.stores.outbox import submit as submit_with_outbox
 
 Answer = TypeVar("Answer")
 
@@ -159,10 +161,13 @@ class FaultyStores:
     Args:
         inner: the stores that do the work.
         faults: what is to go wrong; without a plan nothing does.
+        outbox: submit as engines do that have no transaction over table and queue: row, message and note are calls of
+            their own, which may fail each.
     """
 
-    def __init__(self, inner: Stores, faults: Faults) -> None:
+    def __init__(self, inner: Stores, faults: Faults, *, outbox: bool = False) -> None:
         self._inner = inner
+        self._outbox = outbox
         self._faults = faults
         self._blobs = _FaultyBlobs(inner.blobs, faults)
 
@@ -175,12 +180,18 @@ class FaultyStores:
         """The queue with this name."""
         return _FaultyQueue(self._inner.queue(name), self._faults)
 
+    async def queues(self) -> Sequence[str]:
+        """See `Stores.queues`."""
+        return await self._faults.around("queues", self._inner.queues)
+
     def table(self, name: str) -> Table:
         """The table with this name."""
         return _FaultyTable(self._inner.table(name), self._faults)
 
     async def submit(self, row: NewRow) -> str:
         """See `Stores.submit`."""
+        if self._outbox:
+            return await submit_with_outbox(self.table(row.table), self.queue(row.queue), row)
         return await self._faults.around("submit", lambda: self._inner.submit(row))
 
     async def close(self) -> None:
@@ -298,6 +309,9 @@ class _FaultyQueue:
 
     async def peek(self, count: int, *, dead: bool = False) -> Sequence[QueueMessage]:
         return await self._faults.around("queue.peek", lambda: self._inner.peek(count, dead=dead))
+
+    async def dead(self, limit: int, *, cursor: str | None = None, prefix: str = "") -> DeadPage:
+        return await self._faults.around("queue.dead", lambda: self._inner.dead(limit, cursor=cursor, prefix=prefix))
 
     async def remove_dead(self, message_id: str) -> bool:
         return await self._faults.around("queue.remove_dead", lambda: self._inner.remove_dead(message_id))

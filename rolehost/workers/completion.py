@@ -23,6 +23,7 @@ from rolehost.errors import (
     StoreUnavailableError,
     VersionMismatchError,
 )
+from rolehost.failpoints import failpoint
 from rolehost.jobs.job import Attempt, End, Job, JobState, Result
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.telemetry import emit
@@ -30,6 +31,7 @@ from rolehost.workers.claiming import settle_terminal, settled
 from rolehost.workers.lease import LeaseEnd, tell_end
 from rolehost.workers.outcome import Outcome, plain_suffix
 from rolehost.workers.output import ended, keep_log
+from rolehost.workers.polling import at_least_as_asked
 from rolehost.workers.reasons import DRAINED, budget_spent
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ async def _keep(desk: Desk, claim: Claim, outcome: Outcome) -> _Kept:
         except StoreFullError as error:
             outcome = replace(outcome, end=End.DISK_FULL, detail=str(error))
         except StoreError as error:
+            desk.health.failed("upload", error, job=claim.spec.id)
             outcome = replace(outcome, end=End.STORE_ERROR, detail=str(error))
         except InvalidParameterError as error:  # no regular file any more
             outcome = replace(outcome, end=End.BAD_OUTPUT, detail=str(error))
@@ -108,7 +111,9 @@ async def _keep(desk: Desk, claim: Claim, outcome: Outcome) -> _Kept:
 async def _upload(desk: Desk, claim: Claim, outcome: Outcome, path: Path) -> Result:
     """Named by attempt and token: no late worker can touch what is visible, and nobody can see this before the row."""
     blob = f"results/{claim.spec.id}/{claim.attempt.number}-{claim.token}/result{plain_suffix(path.name)}"
+    await failpoint("before-upload", claim.spec.id)
     facts = await _put(desk, blob, path)
+    await failpoint("after-upload", claim.spec.id)
     return Result(
         name=outcome.result_name or path.name,
         size=facts.size,
@@ -125,8 +130,8 @@ async def _put(desk: Desk, blob: str, path: Path) -> BlobFacts:
             return await desk.stores.blobs.put(blob, path)
         except AlreadyExistsError:
             return await desk.stores.blobs.facts(blob)
-        except StoreUnavailableError:
-            await clock.sleep(desk.settings.lease / 60)
+        except StoreUnavailableError as error:
+            await clock.sleep(at_least_as_asked(error, desk.settings.lease / 60, desk.settings.lease))
     return await desk.stores.blobs.put(blob, path)
 
 
@@ -134,9 +139,13 @@ async def _completed(desk: Desk, lease: LeaseKeeper, attempt: Attempt, result: R
     def write(claim: Claim) -> Awaitable[str]:
         return desk.jobs.complete(claim, attempt, result)
 
+    await failpoint("before-commit", lease.claim.spec.id)
     if await _write(desk, lease, attempt, JobState.COMPLETED, write):
+        await failpoint("after-commit", lease.claim.spec.id)
         emit("job.completed", job=lease.claim.spec.id, attempt=attempt.number, bytes=result.size)
+        await failpoint("before-settle", lease.claim.spec.id)
         await settle_terminal(desk, lease.message, JobState.COMPLETED, "")
+        await failpoint("after-settle", lease.claim.spec.id)
 
 
 async def _failed(desk: Desk, lease: LeaseKeeper, attempt: Attempt) -> None:
@@ -223,14 +232,14 @@ async def _write(desk: Desk, lease: LeaseKeeper, attempt: Attempt, wanted: JobSt
         except (VersionMismatchError, StoreUnavailableError, StoreFullError) as error:
             try:
                 job = await desk.jobs.read(lease.claim.spec.id)
-            except StoreUnavailableError:
-                await clock.sleep(desk.settings.lease / 60)
+            except StoreUnavailableError as silence:
+                await clock.sleep(at_least_as_asked(silence, desk.settings.lease / 60, desk.settings.margin))
                 continue
             if job is None or job.token != lease.claim.token:
                 return _adopt(lease, job, attempt, wanted)
             lease.claim = replace(lease.claim, version=job.version)
             if not isinstance(error, VersionMismatchError):
-                await clock.sleep(desk.settings.lease / 60)
+                await clock.sleep(at_least_as_asked(error, desk.settings.lease / 60, desk.settings.margin))
         else:
             return True
     return False

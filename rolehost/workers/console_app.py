@@ -20,7 +20,7 @@ from typing import Any
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.jobs.job import End
-from rolehost.processes import Child, ChildIdentity, Exit, WarmStarts
+from rolehost.processes import Cgroups, Child, ChildIdentity, Exit, WarmStarts
 from rolehost.workers.exit_policy import ExitRule
 from rolehost.workers.halt import Halt
 from rolehost.workers.watchdog import Limits, Verdict, Watchdog
@@ -137,6 +137,7 @@ async def run_console_app(
     result: Path | None = None,
     warm: WarmStarts | None = None,
     halt: Halt | None = None,
+    groups: Cgroups | None = None,
 ) -> Run:
     """Run a program to its end, or to ours.
 
@@ -154,6 +155,7 @@ async def run_console_app(
         result: the file whose growth is a sign of life.
         warm: starts it without an interpreter's start, where it can.
         halt: kills it when the job has to stop at once.
+        groups: makes a control group for it, where the machine lets us.
 
     Raises:
         ProgramNotFoundError: there is no such program.
@@ -164,9 +166,12 @@ async def run_console_app(
     line = limits.chain(argv)
     child = await spawn(line, env=env, cwd=cwd, marker=marker, identity=identity, capture=output)
     try:
+        if groups is not None:
+            child.contain(groups, limits.processes)
+        watchdog = Watchdog(child, result, memory=limits.memory, stall=stall, processes=limits.processes)
         with (halt or Halt()).ends(child.kill):
-            stopped = await _watched(child, Watchdog(child, result, memory=limits.memory, stall=stall), timeout)
-        if stopped is not None and stopped.end is End.OOM:
+            stopped = await _watched(child, watchdog, timeout)
+        if stopped is not None and stopped.end in {End.OOM, End.KILLED}:
             child.kill()  # a grace would be used to take more
         ended = await (child.wait() if stopped is None else _stop(child, grace))
     except BaseException:

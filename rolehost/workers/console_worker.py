@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from rolehost.errors import ProgramNotFoundError
+from rolehost.failpoints import failpoint
 from rolehost.jobs.job import End, JobSpec
-from rolehost.processes import WarmStarts, unprivileged_identity
+from rolehost.processes import Cgroups, WarmStarts, unprivileged_identity, with_own_pids
+from rolehost.processes.cgroups import told
+from rolehost.telemetry import emit
+from rolehost.telemetry.tracing import variables
 from rolehost.workers.console_app import (
     ConsoleApp,
     Run,
@@ -38,6 +42,7 @@ class ConsoleAppWorker(QueueWorker):
     app: ClassVar[ConsoleApp]
     _marker = ""
     _warm: WarmStarts | None = None
+    _groups: Cgroups | None = None
 
     def command(self, job: JobSpec) -> Sequence[str]:
         """The argv template for a job; by default the application's own.
@@ -61,8 +66,13 @@ class ConsoleAppWorker(QueueWorker):
         own = self.role_environment
         self._marker = f"{own.deployment_id}/{own.current_role_instance.id}/"
         values = standard_values(os.environ)
-        self.identity = await unprivileged_identity(self._reach(values, root), Path("/"))
-        if self._settings.warm_start:
+        probe = self._reach(values, root)
+        self.identity = await unprivileged_identity(probe, Path("/"))
+        if self._settings.pid_namespace:
+            self.identity = await with_own_pids(self.identity, probe, Path("/"))
+        self._groups = await asyncio.to_thread(Cgroups.find)
+        emit("worker.contains", how=told(self._groups))
+        if self._settings.warm_start and not self.identity.own_pids:
             self._warm = self._warm_starts(values)
 
     def _reach(self, values: Mapping[str, str], root: Path) -> Sequence[str]:
@@ -80,6 +90,8 @@ class ConsoleAppWorker(QueueWorker):
         finally:
             if self._warm:
                 await self._warm.close()
+            if self._groups:
+                await asyncio.to_thread(self._groups.close)
 
     def _warm_starts(self, values: Mapping[str, str]) -> WarmStarts | None:
         """What starts the application, where it is a script that says what it imports."""
@@ -105,6 +117,7 @@ class ConsoleAppWorker(QueueWorker):
         values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
         shown = _Shown(scratch, job.source.name)
         try:
+            await failpoint("before-spawn", job.id)
             run = await self._run(template, values, scratch, self._warm)
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
@@ -120,7 +133,7 @@ class ConsoleAppWorker(QueueWorker):
         """Run a command of the job's, in its scratch directory."""
         return await run_console_app(
             fill(template, values),
-            env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment),
+            env=allowed_environment(os.environ, scratch.folder) | dict(self.app.environment) | variables(),
             cwd=scratch.folder,
             marker=f"{self._marker}{scratch.folder.name}",
             identity=self.identity,
@@ -132,6 +145,7 @@ class ConsoleAppWorker(QueueWorker):
             result=Path(values["target"]),
             warm=warm,
             halt=scratch.halt,
+            groups=self._groups,
         )
 
     async def _verified(self, made: Outcome, values: Mapping[str, str], scratch: Scratch, shown: _Shown) -> Outcome:

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rolehost.workers.store_health import StoreHealth
+
 if TYPE_CHECKING:
     from rolehost.jobs.table import JobTable
     from rolehost.stores import Queue, Stores
@@ -24,6 +26,7 @@ class Desk:
         instance: the role instance's id, as attempts record it.
         draining: set when the worker was told to stop: nothing more is claimed.
         interrupt: set when the drain time is over: what still runs is stopped and given back.
+        health: hears of every error of the stores.
     """
 
     stores: Stores
@@ -33,3 +36,18 @@ class Desk:
     instance: str
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+    health: StoreHealth = field(default_factory=StoreHealth)
+
+    @property
+    def near(self) -> bool:
+        """Whether the stores are on this machine, as their capabilities show: a call more costs next to nothing."""
+        return self.queue.capabilities.rewrites_body and self.queue.capabilities.waits
+
+    @property
+    def hiding(self) -> float:
+        """Seconds that a message is hidden when it is received.
+
+        Near stores: half a lease, and before that is over the message is hidden for a whole one, marked with what the
+        claim wrote. A job whose worker died before the mark is met again after half a lease, and taken over one later.
+        """
+        return self.settings.lease / 2 if self.near else self.settings.lease

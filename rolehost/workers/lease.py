@@ -15,10 +15,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from rolehost import clock
-from rolehost.errors import ReceiptMismatchError, StoreError, VersionMismatchError
+from rolehost.errors import ReceiptMismatchError, StoreError, StoreThrottledError, VersionMismatchError
+from rolehost.failpoints import failpoint
 from rolehost.jobs.job import JobState
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.telemetry import emit
+from rolehost.workers.polling import at_least_as_asked
+from rolehost.workers.store_health import MOST_PATIENCE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,6 +69,7 @@ class LeaseKeeper:
         self._over = asyncio.Event()
         self._closing = asyncio.Event()
         self._failures = 0
+        self._asked_for = 0.0
         self._cancelled = False
 
     async def __aenter__(self) -> Self:
@@ -103,7 +107,7 @@ class LeaseKeeper:
         """Mark, then renew, until stopped, lost or expired."""
         if not await self._pause(min(FIRST_MARK, self._desk.settings.renew_after / 2)):
             return
-        if self._desk.queue.capabilities.rewrites_body and self._desk.queue.capabilities.waits:
+        if self._desk.near:
             await self._try(self._renew_message, self._desk.settings.renew_after)
         while await self._wait_for(self._next_renewal()):
             if self.ended is None:
@@ -117,7 +121,7 @@ class LeaseKeeper:
 
     async def _wait_for(self, renewal: float) -> bool:
         """Wait for a renewal, looking at the row meanwhile where that is cheap; False if the keeper was stopped."""
-        while self._desk.queue.capabilities.waits and clock.monotonic() + LOOK_EVERY < renewal:
+        while self._desk.near and clock.monotonic() + LOOK_EVERY < renewal:
             if not await self._pause(LOOK_EVERY):
                 return False
             await self._look()
@@ -135,8 +139,9 @@ class LeaseKeeper:
         """A third of the lease after the last good one was sent; half as long after each failure in a row."""
         if not self._failures:
             return self.claim.sent + self._desk.settings.renew_after
-        soon = clock.monotonic() + self._desk.settings.renew_after * 0.5**self._failures
-        return min(max(soon, clock.monotonic() + self._desk.settings.lease / 60), self._trusted_until)
+        soon = max(self._desk.settings.renew_after * 0.5**self._failures, self._desk.settings.lease / 60)
+        # What a store asks for is granted, but not beyond the end of the trust: then there is one last try.
+        return min(clock.monotonic() + max(soon, self._asked_for), self._trusted_until)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; False if the keeper was stopped meanwhile."""
@@ -151,20 +156,25 @@ class LeaseKeeper:
                 await step()
         except (StoreError, TimeoutError) as error:
             self._failures += 1
-            emit("store.unavailable", what="lease renewal", job=self.claim.spec.id, why=str(error) or "no answer")
+            self._asked_for = at_least_as_asked(error, 0.0, MOST_PATIENCE)
+            self._desk.health.failed("lease renewal", error, job=self.claim.spec.id)
 
     async def _renew(self) -> None:
         """One renewal of the row, then of the message."""
+        await failpoint("before-renew", self.claim.spec.id)
         try:
             self.claim = await self._desk.jobs.renew(self.claim, lease=self._desk.settings.lease)
         except VersionMismatchError:
             await self._read_row()
             return
+        except StoreThrottledError:
+            raise  # nothing was applied, and reading the row would be one request more
         except StoreError:
             await self._read_row()
             raise
         self._failures = 0
         emit("lease.renewed", job=self.claim.spec.id, attempt=self.claim.attempt.number)
+        await failpoint("after-renew", self.claim.spec.id)
         await self._renew_message()
 
     async def _read_row(self) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rolehost.errors import NotFoundError, StoreError, StoreFullError, StoreUnavailableError
+from rolehost.failpoints import failpoint
 from rolehost.jobs.job import End, JobSpec
-from rolehost.telemetry import emit
+from rolehost.telemetry.tracing import span
 from rolehost.workers.claiming import begin
 from rolehost.workers.completion import complete
 from rolehost.workers.halt import Halt
@@ -56,20 +57,25 @@ async def process_message(
         limit: how much the scratch directories may take; None: as much as there is.
         ran: called when the run is over and the slot is free: uploading needs none.
     """
+    await failpoint("after-receive", message.id)
     try:
         claim = await begin(desk, message)
     except StoreUnavailableError as error:
-        emit("store.unavailable", what="claim", message=message.id, why=str(error))
+        desk.health.failed("claim", error, message=message.id)
         return
     if claim is None:
         return
+    facts = {"job": claim.spec.id, "attempt": claim.attempt.number, "instance": desk.instance}
+    traced = span(f"process {claim.spec.kind}", kind="consumer", parent=claim.spec.traceparent, **facts)
     async with scratch(root, claim) as place, LeaseKeeper(desk, claim, message) as lease:
-        full = (limit or ScratchLimit(None)).exceeded(place.folder)
-        outcome = await _run(
-            desk, lease, place.halt, full, _download_and_run(desk, claim.spec, attempt, place, identity)
-        )
-        ran()
-        await complete(desk, lease, outcome)
+        with traced as step:
+            full = (limit or ScratchLimit(None)).exceeded(place.folder)
+            running = _download_and_run(desk, claim.spec, attempt, place, identity)
+            outcome = await _run(desk, lease, place.halt, full, running)
+            step.facts["end"] = outcome.end
+            await failpoint("after-exit", claim.spec.id)
+            ran()
+            await complete(desk, lease, outcome)
 
 
 async def _run(
@@ -146,6 +152,7 @@ async def _download(desk: Desk, spec: JobSpec, place: Scratch, identity: ChildId
     except StoreFullError as error:
         return Outcome(end=End.DISK_FULL, detail=str(error))
     except StoreError as error:
+        desk.health.failed("download", error, job=spec.id)
         return Outcome(end=End.STORE_ERROR, detail=str(error))
     except OSError as error:
         return _of_os_error(error)

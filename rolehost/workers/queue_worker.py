@@ -23,6 +23,8 @@ from rolehost.jobs.sweeper import Sweeper
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
+from rolehost.telemetry.metrics_port import MetricsSettings, metrics_port
+from rolehost.telemetry.opentelemetry_export import exported_traces
 from rolehost.user_code import UserCode
 from rolehost.workers.admission import Admission
 from rolehost.workers.claiming import settled
@@ -31,7 +33,7 @@ from rolehost.workers.outcome import Outcome
 from rolehost.workers.polling import IdleDelay
 from rolehost.workers.processing import is_disk_full, process_message
 from rolehost.workers.reasons import shortened
-from rolehost.workers.scratch import Scratch, scratch_root
+from rolehost.workers.scratch import Scratch, collect_kept, scratch_root
 from rolehost.workers.scratch_limit import ScratchLimit
 from rolehost.workers.settings import WorkerSettings
 from rolehost.workers.slots import Slots
@@ -129,6 +131,7 @@ class QueueWorker(ServedRole):
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until stopped; then drain."""
         settings = self._settings = WorkerSettings.of(self.role_environment, os.environ)
+        metrics = MetricsSettings.read(self.role_environment)
         async with connect(os.environ) as stores:
             desk = Desk(
                 stores=stores,
@@ -143,8 +146,11 @@ class QueueWorker(ServedRole):
             self._opened.set()
             recovery = Recovery(stores, lease=settings.lease, rules=settings.retention)
             sweeper = Sweeper(recovery, stores.table(SWEEPERS), desk.instance, interval=settings.recovery)
-            async with _beside(sweeper.run()):
-                await _Loop(self, desk, root).work(stopping)
+            health = desk.health.watch(stores.table(SWEEPERS), self.role_environment)
+            counted = metrics_port(metrics, instance=desk.instance)
+            async with _beside(sweeper.run()), _beside(health), _beside(collect_kept()), counted:
+                with exported_traces(desk.instance):
+                    await _Loop(self, desk, root).work(stopping)
 
 
 @asynccontextmanager
@@ -191,6 +197,7 @@ class _Loop:
             while len(self._tasks) >= self._desk.settings.slots * (1 + MOST_UPLOADS):
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._admission.granted()
+            await self._desk.health.patience()
             message = self._slots.next_message() or await self._receive()
             if message is not None:
                 self._start(message)
@@ -200,11 +207,13 @@ class _Loop:
         queue = self._desk.queue
         count = min(self._slots.wanted(), queue.limits.receives_per_call)
         try:
-            messages = await queue.receive(count, hide=self._desk.settings.lease, wait=LOOK_EVERY)
+            messages = await queue.receive(count, hide=self._desk.hiding, wait=LOOK_EVERY)
         except StoreError as error:
-            emit("store.unavailable", what="receive", why=str(error))
+            self._desk.health.failed("receive", error)
             await clock.sleep(self._idle.after_error())
             return None
+        self._desk.health.answered("receive")
+        self._idle.answered()
         if not messages:
             if not queue.capabilities.waits:
                 await clock.sleep(self._idle.after_nothing())
@@ -233,7 +242,7 @@ class _Loop:
                 ran=ran,
             )
         except StoreError as error:
-            emit("store.unavailable", what="attempt", message=message.id, why=str(error))
+            self._desk.health.failed("attempt", error, message=message.id)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs one attempt, not the neighbours
             emit("attempt.crashed", message=message.id, why=repr(error))
         finally:

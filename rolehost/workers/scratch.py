@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from rolehost import clock
 from rolehost.errors import RoleEnvironmentError
+from rolehost.failpoints import crossed
 from rolehost.jobs.sniffing import EXTENSIONS
 from rolehost.telemetry import emit
 from rolehost.workers.halt import Halt
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 RESOURCE = "Scratch"
 TRIES = 3
+COLLECTED_EVERY = 30.0
+_kept: set[Path] = set()
+"""What this process could not remove, as without a descriptor left; it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,28 @@ def _remove(folder: Path) -> None:
     error: OSError | None = None
     for _ in range(TRIES):
         if not folder.exists():
-            return
+            break
         try:
+            crossed("before-cleanup", folder.name[:36])
             shutil.rmtree(folder)
         except OSError as problem:
             error = problem
             _make_accessible(folder)
-    if folder.exists():
+    if not folder.exists():
+        _kept.discard(folder)
+    elif folder not in _kept:
+        _kept.add(folder)
         emit("scratch.kept", folder=str(folder), why=str(error))
+
+
+async def collect_kept() -> NoReturn:
+    """Now and then, remove what could not be removed when its attempt was over."""
+    while True:
+        await clock.sleep(COLLECTED_EVERY)
+        for folder in list(_kept):
+            await asyncio.shield(asyncio.to_thread(_remove, folder))
+            if folder not in _kept:
+                emit("scratch.collected", folder=str(folder))
 
 
 def _make_accessible(folder: Path) -> None:

@@ -34,6 +34,8 @@ class WorkerSettings:
         output: kept of each of stdout and stderr per attempt (`Worker.OutputBytes`).
         drain: from SIGTERM to the end, the TERM grace included; the host decides.
         warm_start: whether an application that names its `warm_imports` starts warm (`Worker.WarmStart`).
+        pid_namespace: whether each application gets a PID namespace of its own (`Worker.PidNamespace`); none starts
+            warm then.
         recovery: from one sweep to the next (`Recovery.IntervalSeconds`).
         retention: how long jobs are kept when they are over (`Retention.CompletedDays`, `FailedDays`, `PoisonedDays`,
             `CancelledDays`; 0: for ever).
@@ -51,6 +53,7 @@ class WorkerSettings:
     output: int = 4 * 1024 * 1024
     drain: float = 25.0
     warm_start: bool = True
+    pid_namespace: bool = False
     recovery: float = INTERVAL
     retention: RetentionRules = field(default_factory=RetentionRules)
 
@@ -90,6 +93,7 @@ class WorkerSettings:
             output=round(read.number("Worker.OutputBytes", default.output, least=1024)),
             drain=float(environ.get("ROLEHOST_DRAIN_SECONDS", default.drain)),
             warm_start=read.flag("Worker.WarmStart", default=default.warm_start),
+            pid_namespace=read.flag("Worker.PidNamespace", default=default.pid_namespace),
             recovery=read.number("Recovery.IntervalSeconds", default.recovery, least=0.1),
             retention=RetentionRules(
                 completed=read.days("Retention.CompletedDays", default.retention.completed),

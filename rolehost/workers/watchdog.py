@@ -25,12 +25,15 @@ class Limits:
         cpu_seconds: processor time of each of its processes.
         file_bytes: the size of a file that it writes.
         open_files: descriptors of each of its processes.
+        processes: of its whole tree. Where a control group can be made the kernel refuses more, and counts threads;
+            elsewhere an application that has more when it is looked at, about every second, is killed.
     """
 
     memory: int | None = None
     cpu_seconds: int | None = None
     file_bytes: int | None = None
     open_files: int | None = None
+    processes: int | None = None
 
     def chain(self, argv: Sequence[str]) -> list[str]:
         """The argv that takes on the limits which the system holds, and then becomes `argv`."""
@@ -54,13 +57,17 @@ class Watchdog:
         child: the application.
         result: what it is to make; its growth is a sign of life.
         memory: bytes that its tree may take.
+        processes: how many its tree may have.
         stall: seconds without output, processor time and growth of the result, after which it has stalled.
     """
 
-    def __init__(self, child: Child, result: Path | None, *, memory: int | None, stall: float) -> None:
+    def __init__(
+        self, child: Child, result: Path | None, *, memory: int | None, stall: float, processes: int | None = None
+    ) -> None:
         self._child = child
         self._result = result
         self._memory = memory
+        self._processes = processes
         self._stall = stall
 
     async def bite(self) -> Verdict:
@@ -73,6 +80,9 @@ class Watchdog:
             if self._memory is not None and usage.memory > self._memory:
                 took, limit = usage.memory / _MEGABYTE, self._memory / _MEGABYTE
                 return Verdict(End.OOM, f"it took {took:.1f} MB of memory, and its limit is {limit:.1f} MB")
+            if self._processes is not None and usage.processes > self._processes:
+                why = f"it had {usage.processes} processes, and its limit is {self._processes}"
+                return Verdict(End.KILLED, why)
             now = self._signs(usage)
             if now != signs:
                 signs, since = now, clock.monotonic()

@@ -120,7 +120,7 @@ async def test_a_cancelled_receive_keeps_no_message(queue: Queue) -> None:
             (message,) = await cancelled
         except asyncio.CancelledError:
             (message,) = await receive(queue, within=5)
-        assert message.dequeue_count == 1
+        assert message.dequeue_count in {1, 2}, "a broker may count what it gave in vain"
         await queue.complete(message)
 
 
@@ -215,6 +215,67 @@ async def test_a_dead_letter_has_its_reason_and_is_removed_by_id(queue: Queue) -
     assert await queue.remove_dead("m-1")
     assert not await queue.remove_dead("m-1")
     assert [message.id for message in await queue.peek(5, dead=True)] == ["m-0", "m-2"]
+
+
+async def all_dead(queue: Queue, limit: int, prefix: str = "") -> list[QueueMessage]:
+    """Every page, each of a bearable size."""
+    messages: list[QueueMessage] = []
+    cursor = None
+    while True:
+        page = await queue.dead(limit, cursor=cursor, prefix=prefix)
+        assert len(page.messages) <= limit
+        messages += page.messages
+        if (cursor := page.cursor) is None:
+            assert not page.cut
+            return messages
+
+
+async def test_dead_letters_come_in_pages_the_oldest_first(queue: Queue) -> None:
+    for number in range(7):
+        await queue.put(f"body {number}", message_id=f"job-{number % 2}:{number}")
+    for message in await queue.receive(7, hide=30):
+        await queue.dead_letter(message, reason="orphan", description="no row")
+    for limit in (1, 3, 7, 20):
+        assert [message.body for message in await all_dead(queue, limit)] == [f"body {number}" for number in range(7)]
+    first = (await queue.dead(1)).messages[0]
+    assert (first.id, first.reason, first.description, first.receipt) == ("job-0:0", "orphan", "no row", "")
+    assert [message.id for message in await all_dead(queue, 2, "job-1:")] == ["job-1:1", "job-1:3", "job-1:5"]
+    assert await all_dead(queue, 5, "job-2:") == []
+    assert (await queue.counts()).dead in {7, None}
+
+
+async def test_a_cursor_of_dead_letters_outlives_the_removal_of_what_it_points_at(queue: Queue) -> None:
+    for number in range(6):
+        await queue.put("x", message_id=f"m-{number}")
+    for message in await queue.receive(6, hide=30):
+        await queue.dead_letter(message, reason="r")
+    page = await queue.dead(3)
+    if page.cut:  # this engine has no cursor: what comes next is first, once those before are gone
+        assert page.cursor is None
+    for message in page.messages:
+        assert await queue.remove_dead(message.id)
+    rest = await queue.dead(3, cursor=page.cursor)
+    assert [message.id for message in rest.messages] == ["m-3", "m-4", "m-5"]
+
+
+async def test_a_cursor_that_no_list_of_dead_letters_gave(queue: Queue) -> None:
+    for cursor in ("", "x", "MQ", "MWFiYw", "²"):
+        with pytest.raises(InvalidParameterError):
+            await queue.dead(3, cursor=cursor)
+
+
+async def test_queues_are_known_by_what_they_hold(stores: Stores, queue: Queue) -> None:
+    other, empty = stores.queue(unused("queue")), stores.queue(unused("queue"))
+    await queue.put("x", message_id="m")
+    (message,) = await queue.receive(1, hide=30)
+    assert queue.name in await stores.queues()
+    await queue.dead_letter(message, reason="r")
+    await other.put("x", message_id="m")
+    await empty.counts()
+    named = await stores.queues()
+    assert {queue.name, other.name} <= set(named)
+    assert list(named) == sorted(set(named))
+    assert not any(name.endswith("-poison") for name in named)
 
 
 async def test_a_dead_lettered_message_can_no_longer_be_settled(queue: Queue) -> None:

@@ -227,7 +227,7 @@ def _kept(fields: Fields) -> dict[str, Any]:
 def test_any_sequence_of_calls_with_faults_keeps_the_contract(engine: Engine) -> None:
     machine = type("Machine", (StoreMachine,), {"engine": engine})
     chosen = settings(
-        max_examples=60,
+        max_examples=engine.examples,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,

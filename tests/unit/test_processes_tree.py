@@ -76,7 +76,7 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_grandchild_that_left_and_is_deaf_and_holds_the_pipes_is_gone_in_time(adoption: str) -> None:
-    child = await spawn(STRAY.format(wrap="") + "; trap '' TERM; while :; do sleep 0.1; done")
+    child = await spawn("trap '' TERM; " + STRAY.format(wrap="") + "; while :; do sleep 0.1; done")
     pid = await stray_pid(child)
     begin = time.monotonic()
     assert await child.stop(grace=0.5) == Exit(None, signal.SIGKILL), adoption

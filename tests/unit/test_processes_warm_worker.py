@@ -97,7 +97,10 @@ async def test_a_server_that_dies_is_not_charged_to_the_application(bench: Bench
     assert "warm server" in job.attempts[0].detail
     assert made._warm is not None
     await made._warm.close()
-    assert (await outcome(bench, made))[0].state is JobState.COMPLETED
+    again = await bench.submit()
+    for _ in range(2):  # the first job's retry may come before it
+        await process_message(bench.desk, await bench.receive(), made.attempt, root=bench.root, identity=made.identity)
+    assert (await bench.row(again.id)).state is JobState.COMPLETED
 
 
 async def test_serving_starts_the_server_and_ends_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,7 @@ async def test_the_environment_is_the_allow_list_exactly(bench: Bench, monkeypat
     got = (await dumped(bench, environment={"EXTRA": "1"}))["env"]
     own = {"HOME", "TMPDIR", "TEMP", "TMP"}
     assert {name for name in got if name not in {"LC_CTYPE", "PWD", "SHLVL", "_"}} == {*given, *own, "EXTRA", MARKER}
+    assert got.pop("TRACEPARENT") != given.pop("TRACEPARENT"), "the attempt's place in the trace, not the role's"
     assert {name: got[name] for name in given} == given
     assert {Path(got[name]).parent for name in own} == {bench.root}
     assert "canary" not in json.dumps(got)

@@ -118,10 +118,10 @@ class RuntimeClient:
         status, detail = self._status
         return await self._send(self._client_id, status, self._goal.heartbeat, detail, heartbeat=True)
 
-    async def hold(self, name: str, status: str, seconds: float) -> bool:
+    async def hold(self, name: str, status: str, seconds: float, detail: str = "") -> bool:
         """Take a further lease, for so many seconds; the answer says whether the host has heard."""
         self._leases[name] = (status, clock.monotonic() + seconds)
-        return await self._send(f"{self._client_id}-{name}", status, seconds)
+        return await self._send(f"{self._client_id}-{name}", status, seconds, detail)
 
     async def release(self, name: str) -> bool:
         """Give a further lease back."""

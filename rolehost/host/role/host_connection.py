@@ -14,6 +14,7 @@ from rolehost.host.channel.client import RuntimeClient
 from rolehost.host.channel.wire import BUSY, STARTED
 
 _LEASE = "status"
+_TROUBLE = "trouble"
 # Longer than the client itself waits for the host.
 _ANSWER_SECONDS = 15.0
 
@@ -54,6 +55,11 @@ class HostConnection:
     def clear_status(self) -> None:
         """Release that lease."""
         self._ask(self._client.release(_LEASE), "the status can't be cleared")
+
+    def report_trouble(self, reason: str, seconds: float) -> None:
+        """Hold a lease of its own with `Busy` and the reason, or release it."""
+        trouble = self._client.hold(_TROUBLE, BUSY, seconds, reason) if reason else self._client.release(_TROUBLE)
+        self._ask(trouble, "what is wrong can't be told")
 
     def _ask(self, work: Coroutine[Any, Any, bool], what: str) -> None:
         if threading.get_ident() == self._thread:  # what ships asks from the loop itself, which must not wait

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rolehost.stores.embedded.files import translated
 from rolehost.stores.embedded.layout import PRIVATE_FILE
 
 LOOK_EVERY = 5.0  # seconds
@@ -50,8 +51,12 @@ class _Bell:
         self._listeners: dict[str, set[Listener]] = {}
         hidden = directory / f"{_NOT_YET}{self.name}"
         os.mkfifo(hidden, PRIVATE_FILE)
-        # Reading and writing: it neither waits for a writer nor ever sees an end of file.
-        self._fifo = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # Reading and writing: it neither waits for a writer nor ever sees an end of file.
+            self._fifo = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            hidden.unlink(missing_ok=True)
+            raise
         hidden.rename(self._path)
 
     def add(self, queue: str, listener: Listener) -> None:
@@ -125,10 +130,17 @@ class Bells:
 
     @contextmanager
     def listen(self, queue: str) -> Iterator[Listener]:
-        """Be woken when the queue changes, from now until the end of the block."""
-        bell = self._bell()
+        """Be woken when the queue changes, from now until the end of the block.
+
+        Raises:
+            StoreError: the machine has no descriptor left, or no room for a file.
+        """
         listener = Listener()
-        bell.add(queue, listener)
+        try:
+            bell = self._bell()
+            bell.add(queue, listener)
+        except OSError as error:
+            raise translated(error) from error
         try:
             yield listener
         finally:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from rolehost.errors import AlreadyExistsError, NotFoundError, StoreError, StoreUnavailableError
+from rolehost.failpoints import crossed
 from rolehost.stores.blobs import BlobFacts, BlobPage
 from rolehost.stores.embedded import files, names
 from rolehost.stores.embedded.layout import Layout
@@ -113,6 +114,7 @@ class FileBlobs:
 
     def _finish(self, name: str, file: int, content: files.Content) -> BlobFacts:
         """Give a file that is complete its name."""
+        crossed("mid-upload", name)
         with suppress(OSError):  # no extended attributes here
             os.setxattr(file, _CHECKSUM, content.sha256.encode())
         os.fsync(file)
@@ -134,6 +136,7 @@ class FileBlobs:
         try:
             recorded = self._recorded_checksum(blob)
             with files.new(target) as copy:
+                crossed("mid-download", name)
                 content = files.copy(blob, copy)
                 if recorded is not None and recorded != content.sha256:
                     raise StoreError(f"the blob {name!r} is damaged: its content does not have its checksum")

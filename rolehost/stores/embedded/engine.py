@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from rolehost.errors import StoreUnavailableError
+from rolehost.failpoints import crossed
 from rolehost.stores import NewRow
 from rolehost.stores.embedded import files, queues, schema, tables
 from rolehost.stores.embedded.bells import Bells
@@ -68,6 +70,10 @@ class EmbeddedStores:
         """The queue with this name, made on first use."""
         return EmbeddedQueue(name, self._writer, self._reader, self._bells)
 
+    async def queues(self) -> Sequence[str]:
+        """See `Stores.queues`."""
+        return await self._reader.do(queues.names_of_queues)
+
     def table(self, name: str) -> EmbeddedTable:
         """The table with this name, made on first use."""
         return EmbeddedTable(name, self._writer, self._reader)
@@ -92,5 +98,6 @@ class EmbeddedStores:
 
 def _submit(transaction: Transaction, row: NewRow) -> str:
     version = tables.insert(transaction, table_name(row.table), row.key, row.fields, tag=row.tag)
+    crossed("after-row", row.key)
     queues.put(transaction, queue_name(row.queue), row.message(version), row.message_id)
     return version

@@ -15,11 +15,12 @@ from rolehost.stores.embedded import names
 from rolehost.stores.embedded.bells import LOOK_EVERY, Bells
 from rolehost.stores.embedded.reader import Reader
 from rolehost.stores.embedded.writer import Transaction, Writer
-from rolehost.stores.queues import QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
 
 LIMITS: Final = QueueLimits(largest_message=64 * 1024, longest_hiding=7 * 24 * 3600.0, receives_per_call=32)
 CAPABILITIES: Final = QueueCapabilities(waits=True, rewrites_body=True, native_dead_letters=False, knows_depth=True)
 POISON: Final = "-poison"
+_LAST: Final = "\U0010ffff"
 _RECEIPT: Final = re.compile(r"([0-9]{1,18})\.[0-9a-f]{16}")
 
 
@@ -120,6 +121,12 @@ class EmbeddedQueue:
         """See `Queue.peek`."""
         name = self._name + POISON if dead else self._name
         return await self._reader.do(lambda connection: _peek(connection, name, count))
+
+    async def dead(self, limit: int, *, cursor: str | None = None, prefix: str = "") -> DeadPage:
+        """See `Queue.dead`."""
+        names.page_size(limit)
+        after = names.number_from_cursor(cursor)
+        return await self._reader.do(lambda connection: _dead(connection, self._name + POISON, limit, after, prefix))
 
     async def remove_dead(self, message_id: str) -> bool:
         """See `Queue.remove_dead`."""
@@ -267,6 +274,42 @@ def _peek(connection: sqlite3.Connection, queue: str, count: int) -> Sequence[Qu
         QueueMessage(id=message_id, body=body, dequeue_count=deliveries, reason=reason or "", description=description)
         for _, message_id, body, deliveries, reason, description in found
     ]
+
+
+def _dead(connection: sqlite3.Connection, queue: str, limit: int, after: int, prefix: str) -> DeadPage:
+    # By id where one is asked for, else in the order of their coming: two indexes, two statements.
+    columns = "SELECT seq, id, body, dequeue_count, reason, description FROM messages"
+    if prefix:
+        query = (
+            f"{columns} INDEXED BY messages_dead WHERE queue = ?1 AND reason IS NOT NULL AND id >= ?2 AND id < ?3 "
+            "AND seq > ?4 AND (due IS NULL OR due <= ?5) ORDER BY seq LIMIT ?6"
+        )
+    else:
+        query = (
+            f"SELECT * FROM ({columns} WHERE queue = ?1 AND due IS NULL AND seq > ?4 ORDER BY seq LIMIT ?6) UNION ALL "  # noqa: S608 - fixed parts
+            f"{columns} WHERE queue = ?1 AND due <= ?5 AND seq > ?4 ORDER BY seq LIMIT ?6"
+        )
+    now = clock.since_boot()
+    found = connection.execute(query, (queue, prefix, prefix + _LAST, after, now, limit + 1)).fetchall()
+    messages = [
+        QueueMessage(id=message_id, body=body, dequeue_count=deliveries, reason=reason or "", description=description)
+        for _, message_id, body, deliveries, reason, description in found[:limit]
+    ]
+    return DeadPage(messages=messages, cursor=names.to_cursor(str(found[limit - 1][0])) if len(found) > limit else None)
+
+
+def names_of_queues(connection: sqlite3.Connection) -> Sequence[str]:
+    """See `Stores.queues`; its cost follows the number of queues, not of messages."""
+    found: set[str] = set()
+    for held in ("due IS NULL", "due IS NOT NULL"):
+        last = ""
+        while row := connection.execute(
+            f"SELECT min(queue) FROM messages WHERE {held} AND queue > ?",  # noqa: S608 - fixed parts
+            (last,),
+        ).fetchone()[0]:
+            last = row
+            found.add(last.removesuffix(POISON))
+    return sorted(found)
 
 
 def _counts(connection: sqlite3.Connection, queue: str) -> QueueCounts:

@@ -15,6 +15,7 @@ from rolehost.errors import AlreadyExistsError, NotFoundError, ReceiptMismatchEr
 from rolehost.stores import (
     BlobFacts,
     BlobPage,
+    DeadPage,
     Fields,
     NewRow,
     Note,
@@ -166,9 +167,9 @@ class MemoryQueue:
             waits=waits, rewrites_body=True, native_dead_letters=False, knows_depth=True
         )
         self.held: dict[str, _Held] = {}
-        self.dead: dict[str, QueueMessage] = {}
+        self.letters: dict[str, QueueMessage] = {}
         self.doubles = doubles
-        self._chance = chance
+        self.chance = chance
         self._serial = itertools.count(1)
         self._news = asyncio.Event()
 
@@ -192,12 +193,12 @@ class MemoryQueue:
     def _take(self, count: int, hide: float) -> list[QueueMessage]:
         now = clock.monotonic()
         visible = [each for each in self.held.values() if each.visible_at <= now]
-        self._chance.shuffle(visible)
+        self.chance.shuffle(visible)
         taken = []
         for each in visible[:count]:
             message = each.message
             each.message = replace(message, dequeue_count=message.dequeue_count + 1, receipt=str(next(self._serial)))
-            if self._chance.random() >= self.doubles:
+            if self.chance.random() >= self.doubles:
                 each.visible_at = now + hide
             taken.append(each.message)
         return taken
@@ -228,19 +229,28 @@ class MemoryQueue:
 
     async def put_dead(self, message: QueueMessage, reason: str, description: str) -> None:
         """A dead letter by itself: the first half of a move, where a move is two calls."""
-        self.dead[f"{message.id}/{next(self._serial)}"] = replace(message, reason=reason, description=description)
+        self.letters[f"{message.id}/{next(self._serial)}"] = replace(message, reason=reason, description=description)
 
     async def peek(self, count: int, *, dead: bool = False) -> Sequence[QueueMessage]:
         if dead:
-            return [replace(message, id=name) for name, message in self.dead.items()][:count]
+            return [replace(message, id=name) for name, message in self.letters.items()][:count]
         return [each.message for each in self.held.values() if each.visible_at <= clock.monotonic()][:count]
 
+    async def dead(self, limit: int, *, cursor: str | None = None, prefix: str = "") -> DeadPage:
+        names = list(self.letters)
+        found = [
+            replace(self.letters[name], id=name)
+            for name in names[names.index(cursor) + 1 if cursor in self.letters else 0 :]
+            if name.startswith(prefix)
+        ]
+        return DeadPage(messages=found[:limit], cursor=found[limit - 1].id if len(found) > limit else None)
+
     async def remove_dead(self, message_id: str) -> bool:
-        return self.dead.pop(message_id, None) is not None
+        return self.letters.pop(message_id, None) is not None
 
     async def counts(self) -> QueueCounts:
         visible = sum(each.visible_at <= clock.monotonic() for each in self.held.values())
-        return QueueCounts(visible=visible, hidden=len(self.held) - visible, dead=len(self.dead))
+        return QueueCounts(visible=visible, hidden=len(self.held) - visible, dead=len(self.letters))
 
 
 class MemoryStores:
@@ -256,6 +266,9 @@ class MemoryStores:
     def queue(self, name: str) -> MemoryQueue:
         assert name == self._queue.name
         return self._queue
+
+    async def queues(self) -> Sequence[str]:
+        return [self._queue.name]
 
     def table(self, name: str) -> MemoryTable:
         return self._tables.setdefault(name, MemoryTable(name, self._versions, self._watch))

@@ -28,20 +28,22 @@ from rolehost.jobs.sweeper import TABLE as LEASES
 from rolehost.jobs.sweeper import Sweeper
 from rolehost.jobs.table import BURIED, DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
-from rolehost.stores import NewRow, Note, Queue, QueueMessage
 from rolehost.testing import Faults, FaultyStores
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
 from rolehost.workers.queue_worker import QueueWorker, _Loop
 from rolehost.workers.scratch import Scratch
 from rolehost.workers.settings import WorkerSettings
-from support.simulation.memory import MemoryQueue, MemoryStores
+from support.simulation.bus import BusQueue
+from support.simulation.engines import ENGINES, queue_of, stores_of
+from support.simulation.memory import MemoryStores
 from support.simulation.monitors import LEASE, RETENTION, Monitors
 from support.simulation.virtual import BEGINNING, VirtualLoop, simulated, skew
 
+__all__ = ["ENGINES", "Verdict", "run"]
+
 Answer = TypeVar("Answer")
 
-ENGINES = ("embedded", "azure_storage")
 KIND = "work"
 TROUBLE = 900.0
 PATIENCE = 12 * 3600.0
@@ -67,10 +69,13 @@ class Process:
     dead: bool = False
     thaws_at: float = 0.0
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    connection: BusQueue | None = None
 
     def die(self) -> None:
-        """Nothing of it has any effect from now on."""
+        """Nothing of it has any effect from now on; a broker notices that its connection is gone."""
         self.dead = True
+        if self.connection:
+            self.connection.unlock(self)
         for task in tuple(self.tasks):
             task.cancel()
 
@@ -129,40 +134,6 @@ class Ills(Faults):
         raise StoreUnavailableError(call)
 
 
-class StorageStores(FaultyStores):
-    """An engine without transactions over table and queue: three calls to submit, two to dead-letter."""
-
-    def __init__(self, inner: MemoryStores, faults: Faults) -> None:
-        super().__init__(inner, faults)
-        self._memory = inner
-        self._ills = faults
-
-    async def submit(self, row: NewRow) -> str:
-        table = self.table(row.table)
-        version = await table.insert(row.key, row.fields, tag=row.tag, notes=[OUTBOX])
-        with suppress(StoreError):
-            await self.queue(row.queue).put(row.message(version), message_id=row.message_id)
-            await table.drop_note(Note(OUTBOX, row.key))
-        return version
-
-    def queue(self, name: str) -> Queue:
-        return _StorageQueue(super().queue(name), self._memory.queue(name), self._ills)
-
-
-class _StorageQueue:
-    def __init__(self, faulty: Queue, memory: MemoryQueue, faults: Faults) -> None:
-        self._faulty = faulty
-        self._memory = memory
-        self._faults = faults
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._faulty, name)
-
-    async def dead_letter(self, message: QueueMessage, *, reason: str, description: str = "") -> None:
-        await self._faults.around("queue.put_dead", lambda: self._memory.put_dead(message, reason, description))
-        await self._faulty.complete(message)
-
-
 class _Worker(QueueWorker):
     """A worker whose console application does what the schedule says of its job."""
 
@@ -205,8 +176,7 @@ class World:
         self.accepted: set[str] = set()
         self.processes: list[Process] = []
         self.monitors = Monitors()
-        doubles = 0.0 if engine == "embedded" or clean else 0.03
-        self.queue = MemoryQueue(f"{KIND}-jobs", chance, waits=engine == "embedded", doubles=doubles)
+        self.queue = queue_of(engine, f"{KIND}-jobs", chance, clean=clean)
         self.stores = MemoryStores(self.queue, self.monitors.changed, self.monitors.removed_blob)
         self.monitors.blobs = self.stores.blobs
         self._background: set[asyncio.Task[Any]] = set()
@@ -225,7 +195,7 @@ class World:
 
         async def apply() -> None:
             await asyncio.sleep(seconds)
-            with suppress(StoreError):
+            with suppress(StoreError, FileNotFoundError):  # the caller's directory may be gone
                 await work()
 
         self._keep(apply())
@@ -252,8 +222,9 @@ class World:
     def process(self, name: str) -> tuple[Process, FaultyStores]:
         process = Process(name, self.chance.choice((0.0, 0.0, -15.0, 15.0)) if self.p_lost else 0.0)
         self.processes.append(process)
-        engine = FaultyStores if self.engine == "embedded" else StorageStores
-        return process, engine(self.stores, Ills(self, process))
+        if isinstance(self.queue, BusQueue):
+            process.connection = self.queue
+        return process, stores_of(self.engine, self.stores, Ills(self, process), process, self.p_lost)
 
     # what runs
 
@@ -334,7 +305,7 @@ class World:
         return [name for name in self.stores.blobs.content if name not in named]
 
     def dead_lettered(self) -> set[str]:
-        return {WakeUp.decode(message.body).job for message in self.queue.dead.values()}
+        return {WakeUp.decode(message.body).job for message in self.queue.letters.values()}
 
     def judge(self) -> None:
         flag = self.monitors.flag
