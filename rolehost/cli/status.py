@@ -70,8 +70,8 @@ async def _stored(data: Path, error: NoServiceError) -> dict[str, Any]:
     if not instances:
         raise error
     at = clock.iso(clock.now())
-    nothing = dict.fromkeys(("service", "deployment", "generation"))
-    return {**nothing, "at": at, "walk": None, "instances": instances}
+    nothing = dict.fromkeys(("service", "deployment", "generation", "walk", "refused"))
+    return {**nothing, "at": at, "instances": instances}
 
 
 async def _watch(data: Path, *, as_json: bool) -> None:
@@ -91,8 +91,10 @@ async def _watch(data: Path, *, as_json: bool) -> None:
 
 
 def _print(document: Mapping[str, Any]) -> None:
-    """For people: a line of its own for the service, the table, then the crashes."""
+    """For people: a line of its own for the service, what was refused, the table, then the crashes."""
     print(one_line(_heading(document)))
+    for line in _refused(document):
+        print(line)
     columns: Sequence[str] = _COLUMNS
     rows: Sequence[Sequence[str]] = [_row(facts, document["at"]) for facts in document["instances"]]
     if sys.stdout.isatty():
@@ -114,13 +116,23 @@ def _heading(document: Mapping[str, Any]) -> str:
     return told
 
 
+def _refused(document: Mapping[str, Any]) -> Iterator[str]:
+    """The definition that came last, as long as it can't be taken."""
+    if not (refused := document.get("refused")):
+        return
+    told = f"refused {shown_time(_time(refused['at']))}: {refused['file']}; the service goes on as it was"
+    yield one_line(told)
+    for problem in refused["problems"]:
+        yield f"    {one_line(problem)}"
+
+
 def _row(facts: Mapping[str, Any], at: str) -> tuple[str, ...]:
     return (
         str(facts["instance"]),
         str(facts["state"]),
         str(facts.get("status", "")),
         str(facts.get("update_domain", "")),
-        _since(facts.get("ready_at") or facts.get("started_at"), at),
+        _since(facts.get("ready_at") or facts.get("started_at"), at) if facts.get("pid") is not None else "",
         f"{ago} ago" if (ago := _since(facts.get("heartbeat_at"), at)) else "",
         str(facts.get("recycles", "")),
         str(facts.get("detail", "")),
@@ -152,7 +164,8 @@ def _crash(facts: Mapping[str, Any]) -> Iterator[str]:
     ending = [
         f"{name.replace('_', ' ')} {crash[name]}" for name in ("exit_code", "signal") if crash.get(name) is not None
     ]
-    told = f" ({crash.get('stage', '')}{''.join(f', {each}' for each in ending)})"
+    stage = crash.get("stage", "")  # the reason of a host's end has the signal in it
+    told = "" if stage == "host" else f" ({stage}{''.join(f', {each}' for each in ending)})"
     when = shown_time(_time(crash["at"]))
     yield printable(f"\n{one_line(facts['instance'])}: last crash {when}{told}: {one_line(crash['reason'])}")
     for line in printable(crash.get("stderr") or "").splitlines():

@@ -25,7 +25,7 @@ from rolehost.host.instance.instance import Instance
 from rolehost.host.instance.plan import InstancePlan
 from rolehost.host.instance.status import InstanceStatus
 from rolehost.host.link import Link
-from rolehost.host.orders import LinkOrders, NewPlan, Orders, Planner
+from rolehost.host.orders import LinkOrders, NewPlan, Orders, Planner, Refusal, UserStop
 from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.probes import Probes
 from rolehost.host.reaping import reap_orphans
@@ -82,12 +82,15 @@ class Bootstrapper:
 
     async def _first_plan(self) -> InstancePlan | None:
         while not self.requests.stop.is_set():
-            order = await self.orders.next()
-            if isinstance(order, NewPlan):
-                return order.plan
-            if order is None:
-                break
-            self.requests.ask(order.seconds)
+            match await self.orders.next():
+                case NewPlan() as order:
+                    return order.plan
+                case UserStop(seconds):
+                    self.requests.ask(seconds)
+                case Refusal():
+                    pass
+                case None:
+                    break
         return None
 
     async def _run(self, instance: Instance) -> None:
@@ -102,10 +105,13 @@ class Bootstrapper:
 
     async def _follow(self, instance: Instance) -> None:
         while (order := await self.orders.next()) is not None:
-            if isinstance(order, NewPlan):
-                instance.assign(order.plan, simultaneous=order.simultaneous)
-            else:
-                self.requests.ask(order.seconds)
+            match order:
+                case NewPlan():
+                    instance.assign(order.plan, simultaneous=order.simultaneous)
+                case UserStop(seconds):
+                    self.requests.ask(seconds)
+                case Refusal(sentence):
+                    self.status.refuse(sentence)
         self.requests.note()  # nobody is left who could stop it
 
     async def _beat(self) -> None:

@@ -13,7 +13,7 @@ from rolehost import clock
 from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
 from rolehost.errors import RoleHostError
 from rolehost.host.assignment import Topology
-from rolehost.host.orders import NewPlan, Order, Planner
+from rolehost.host.orders import NewPlan, Order, Planner, Refusal
 from rolehost.host.ports.addresses import Net, run_topology
 from rolehost.host.watching import WatchedFiles
 from rolehost.service_model import ServiceModel
@@ -67,12 +67,13 @@ class FileOrders:
         self._peers: dict[str, dict[str, RoleInstance]] = {}
         self._unread: set[str] = set()
         self._generation = 0
-        self._news: asyncio.Queue[None] = asyncio.Queue()
+        self._refused = Refusal("")
+        self._news: asyncio.Queue[Refusal | None] = asyncio.Queue()
         self._watch: asyncio.Task[None] | None = None
         self._files = WatchedFiles([each for each in (model.source, model.configuration) if each is not None])
 
     async def next(self) -> Order | None:
-        """The plan to begin with; then one for each change of the files, or of the peers.
+        """The plan to begin with; then one for each change of the files, or of the peers, or why it can't be taken.
 
         Raises:
             RoleHostError: an endpoint's port can't be bound.
@@ -80,12 +81,14 @@ class FileOrders:
         if self._watch is None:
             self._watch = asyncio.create_task(self._files.run(self._changed))
             return self._plan()
-        while True:
-            await self._news.get()
-            try:
-                return self._plan()
-            except RoleHostError as error:  # an endpoint that can't be bound: what runs goes on
-                emit("assignment.refused", reason=str(error))
+        if (refusal := await self._news.get()) is not None:
+            return refusal
+        if self._refused.sentence:  # the files can't be taken still, whatever comes of the peers
+            self._news.put_nowait(self._refused)
+        try:
+            return self._plan()
+        except RoleHostError as error:  # an endpoint that can't be bound: what runs goes on
+            return self._refusal(str(error))
 
     def _plan(self) -> NewPlan:
         plan = self._planner.plan(self._model, self._topology(), self._generation + 1)
@@ -136,15 +139,25 @@ class FileOrders:
         try:
             model = await asyncio.to_thread(self._read)
         except RoleHostError as error:
-            emit("assignment.refused", reason=str(error))
+            self._tell(self._refusal(str(error)))
             return None
         if refused := refusals(self._model, model):
-            emit("assignment.refused", reason="; ".join(refused))
+            self._tell(self._refusal("; ".join(refused)))
             return None
+        self._tell(Refusal(""))
         found = differences(self._model, model)
         if masked := found.masked.get(self._planner.role):
             emit("assignment.masked", settings=list(masked), reason="the environment has other values for them")
         return model if found else None
+
+    def _refusal(self, reason: str) -> Refusal:
+        emit("assignment.refused", reason=reason)
+        return Refusal(f"The changed definition is refused: {reason.removesuffix('.')}.")
+
+    def _tell(self, refusal: Refusal) -> None:
+        if refusal != self._refused:
+            self._refused = refusal
+            self._news.put_nowait(refusal)
 
     def _topology(self) -> Topology:
         planner, place = self._planner, self._place

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -14,6 +15,9 @@ from rolehost.host.link import Link
 from rolehost.host.paths import DataDirectory
 from rolehost.service_model import ServiceModel, load
 from rolehost.telemetry import emit
+
+PUBLIC = "ROLEHOST_PUBLIC"
+"""The variable that tells a role where clients reach it: `host:port` by endpoint, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,14 @@ class NewPlan:
     simultaneous: bool = False
 
 
-Order: TypeAlias = NewPlan | UserStop
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What came last can't be taken, and why, a sentence for people; empty: what was wrong with it is mended."""
+
+    sentence: str
+
+
+Order: TypeAlias = NewPlan | UserStop | Refusal
 
 
 class Orders(Protocol):
@@ -80,7 +91,10 @@ class Planner:
         """
         path: Path | None = assignment.model
         model = load(path, self.environ, built_in=path is None, directory=assignment.directory)
-        return self.plan(model, assignment.topology, assignment.generation)
+        plan = self.plan(model, assignment.topology, assignment.generation)
+        if assignment.public is None:
+            return plan
+        return replace(plan, environ={**plan.environ, PUBLIC: json.dumps(dict(assignment.public))})
 
     def plan(self, model: ServiceModel, topology: Topology, generation: int) -> InstancePlan:
         """The plan of a model.
@@ -119,17 +133,17 @@ class LinkOrders:
         while (message := await self._link.receive()) is not None:
             if "stop" in message:
                 return UserStop(message["stop"].get("seconds"))
-            if "assign" in message and (order := self._planned(Assignment.from_json(message["assign"]))):
-                return order
+            if "assign" in message:
+                return self._planned(Assignment.from_json(message["assign"]))
         return None
 
-    def _planned(self, assignment: Assignment) -> NewPlan | None:
+    def _planned(self, assignment: Assignment) -> NewPlan | Refusal:
         try:
             plan = self._planner.read(assignment)
         except RoleHostError as error:
             if not self._has_plan:
                 raise
             emit("assignment.refused", generation=assignment.generation, reason=str(error))  # the old one is kept
-            return None
+            return Refusal(f"Generation {assignment.generation} is refused: {error}.")
         self._has_plan = True
         return NewPlan(plan, assignment.simultaneous)

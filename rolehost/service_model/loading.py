@@ -195,5 +195,7 @@ def _read(source: Path) -> str:
         return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise _CantReadError("N00", "there is no such file", str(source)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _CantReadError("N00", f"the file can't be read: {error}", str(source)) from None
+    except OSError as error:
+        raise _CantReadError("N00", f"the file can't be read: {error.strerror or error}", str(source)) from None
+    except UnicodeDecodeError:
+        raise _CantReadError("N00", "the file can't be read: it is no text in UTF-8", str(source)) from None

@@ -108,7 +108,9 @@ def _root(path: Path, name: str, namespace: str, source: Source) -> Element | No
         source.problems.note("N01", source.file, error.line, error.sentence)
         return None
     except OSError as error:
-        told = "there is no such file" if isinstance(error, FileNotFoundError) else f"the file can't be read: {error}"
+        told = f"the file can't be read: {error.strerror or error}"
+        if isinstance(error, FileNotFoundError):
+            told = "there is no such file"
         source.problems.note("N00", source.file, 0, told)
         return None
     if (root.name, root.namespace) != (name, namespace):

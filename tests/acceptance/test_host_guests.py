@@ -198,6 +198,21 @@ time.sleep(600)
     assert service.stop()[0] == 0
 
 
+def test_a_program_that_says_by_itself_that_it_has_stopped_is_out_of_rotation_until_it_says_otherwise(
+    make: Make,
+) -> None:
+    code = 'acquire("Stopped")\nnote("stopped")\nuntil("release")\nsay("<Release/>")\ntime.sleep(600)'
+    service = speaking(make, code)
+    service.start_instance()
+    service.until_words("stopped")
+    service.fabric.until(state="Stopping")
+    assert service.probe("/readyz")[0] == 503
+    (service.directory / "release").touch()
+    service.until_ready()
+    assert service.fabric.facts["recycles"] == 0
+    assert service.stop()[0] == 0
+
+
 def test_a_program_asks_for_a_recycle(make: Make) -> None:
     service = speaking(make, 'note("life")\nacquire("Recycle")\nnext_goal()\nacquire("Stopped")\ntime.sleep(600)')
     service.start_instance()

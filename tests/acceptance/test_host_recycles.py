@@ -206,6 +206,33 @@ def test_every_recycle_runs_every_startup_task_again(make: Make) -> None:
     assert service.stop()[0] == 0
 
 
+def test_a_background_task_is_asked_to_end_with_each_life(make: Make) -> None:
+    service = with_tasks(
+        make,
+        """
+        class Worker(RoleEntryPoint):
+            def run(self):
+                trace = Path(os.environ["TRACE"])
+                lives = trace.read_text().split().count("run") + 1
+                while trace.read_text().split().count("trapped") < lives:
+                    time.sleep(0.02)
+                note("run")
+                if lives == 2:
+                    time.sleep(600)
+        """,
+        "true",
+    )
+    definition, script = service.directory / "service.toml", service.directory / "first.sh"
+    definition.write_text(definition.read_text().replace('"first.sh"', '"first.sh"\ntype = "background"'))
+    trace = service.trace
+    does = f"trap 'echo ended >> {trace}; exit' TERM\necho trapped >> {trace}\nwhile :; do sleep 0.05; done"
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    service.start_instance()
+    service.until_words("run", "ended", "run")
+    assert service.stop()[0] == 0
+    assert service.words().count("ended") == 2
+
+
 def test_a_startup_task_that_fails_keeps_the_role_from_starting_and_says_why(make: Make) -> None:
     service = with_tasks(make, "class Worker(RoleEntryPoint): pass", "sleep 0.3; echo no space >&2; exit 7")
     service.start_instance()

@@ -134,13 +134,14 @@ def test_a_mounted_config_map_is_swapped_and_a_broken_one_is_reported(make: Make
     until_generation(service, 1)
     swap("..2", text.replace('"calm"', "calm without quotes"))
     until(lambda: "assignment.refused" in service.stderr, "the report")
+    until(lambda: "The changed definition is refused: " in facts(service)["detail"], "the reason in the status")
     assert facts(service)["generation"] == 1
     swap("..3", text.replace("[roles.Worker", "[roles.Renamed"))
     until(lambda: "can't be renamed" in service.stderr, "the refusal")
     assert service.probe()[0] == 200
     swap("..4", text.replace('"calm"', '"merry"'))
     service.until_words("start:calm", "changed:merry")
-    assert facts(service)["recycles"] == 0
+    assert (facts(service)["detail"], facts(service)["recycles"]) == ("The role is ready.", 0)
     assert service.stop()[0] == 0
 
 

@@ -165,6 +165,17 @@ def test_the_runs_of_a_killed_host_never_finished(service: Updated) -> None:
     until(lambda: statuses(service) == ["CompletedSuccess", "NeverFinished"], lambda: str(statuses(service)))
 
 
+def test_a_killed_host_is_a_crash_that_its_next_life_shows(service: Updated) -> None:
+    service.define()
+    service.up_and_ready()
+    os.kill(host_of(service), signal.SIGKILL)
+    until(lambda: service.facts()["recycles"] == 1 and service.facts()["state"] == "Ready", lambda: service.log)
+    crash = service.facts()["last_crash"]
+    assert (crash["stage"], crash["signal"]) == ("host", signal.SIGKILL)
+    assert "last crash" in (told := service.done("status"))
+    assert "The instance's host was ended by signal 9 (SIGKILL), and with it the role." in " ".join(told.split())
+
+
 def test_a_host_that_hangs_is_ended_by_a_stop_without_limit_once_its_role_had_time(tmp_path: Path) -> None:
     with running(tmp_path, SLOW_TO_STOP) as service:
         service.define(role="Slow", service="heartbeat_seconds = 1")

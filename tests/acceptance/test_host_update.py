@@ -260,7 +260,7 @@ def test_an_update_that_keeps_an_instance_from_starting_walks_on_after_the_start
         answer = service.command("update", bad)
         assert answer.returncode == 1
         assert "going on without Worker_IN_0: not ready" in answer.stdout
-        assert service.order("start:bad") == ["Worker_IN_0", "Worker_IN_1"]
+        assert list(dict.fromkeys(service.order("start:bad"))) == ["Worker_IN_0", "Worker_IN_1"]
         assert service.events("update.late")[0]["instances"] == ["Worker_IN_0"]
 
 
@@ -302,10 +302,14 @@ def test_a_watched_file_that_is_not_valid_is_told_and_not_taken(service: Updated
     service.file.write_text("[service]\nname = 3\n")
     refused = until(lambda: service.events("definition.refused"), lambda: f"the refusal\n{service.log}")
     assert str(service.file) in refused[0]["problems"][0]
+    status = json.loads(service.done("status", "--json"))
+    assert status["refused"]["problems"] == refused[0]["problems"]
+    assert refused[0]["problems"][0] in service.done("status")
     new = service.define("salut", path=service.directory / "service.toml.new")
     new.rename(service.file)  # as editors do it
     service.until_noted("changed:salut")
     assert service.noted() == ["start:hello", "changing:hello", "changed:salut"]
+    until(lambda: json.loads(service.done("status", "--json"))["refused"] is None, lambda: service.log)
 
 
 def test_an_update_is_not_undone_by_files_that_stay_what_they_are(service: Updated) -> None:

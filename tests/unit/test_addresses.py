@@ -13,6 +13,9 @@ import pytest
 
 from rolehost.errors import RoleHostError
 from rolehost.host.assignment import Topology
+from rolehost.host.file_orders import FileOrders, Place
+from rolehost.host.orders import NewPlan, Planner
+from rolehost.host.paths import DataDirectory
 from rolehost.host.ports.addresses import Net, advertised, run_topology, up_topology
 from rolehost.service_model import (
     ExecutionContext,
@@ -245,3 +248,16 @@ def test_how_others_reach_us() -> None:
     bind((found, 0)).close()  # it is this machine's
     assert advertised("::", {}).count(":") >= 2
     assert advertised("::", {}) != "::"
+
+
+async def test_the_domains_that_azure_names_take_the_place_of_those_by_number(tmp_path: Path) -> None:
+    planner = Planner(role="Worker", number=1, data=DataDirectory.at(tmp_path), environ={})
+    model = service(RoleModel(name="Worker", entry_point="m:C"))
+    domains = []
+    for place in (Place(host="127.0.0.1"), Place(host="127.0.0.1", fault_domain=0, update_domain=3)):
+        with closing(FileOrders(planner, model, lambda: model, place, 0)) as orders:
+            order = await orders.next()
+        assert isinstance(order, NewPlan)
+        placed = order.plan.snapshot().current_role_instance
+        domains.append((placed.fault_domain, placed.update_domain))
+    assert domains == [(1, 1), (0, 3)]

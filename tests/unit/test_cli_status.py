@@ -22,7 +22,7 @@ def document(**facts: Any) -> dict[str, Any]:
         "status": "ReadyRole",
         "detail": "The role is ready.",
     }
-    instance |= {"update_domain": 3, "recycles": 2}
+    instance |= {"update_domain": 3, "recycles": 2, "pid": 7}
     instance |= {"heartbeat_at": "2026-11-21T11:59:57.000Z", **facts}
     walk = {"mode": "auto", "generation": 4, "domain": 1, "updated": 2, "of": 5}
     return {"service": "tiny", "generation": 4, "at": AT, "walk": walk, "instances": [instance]}
@@ -44,6 +44,25 @@ def test_the_uptime(since: str, told: str, capsys: pytest.CaptureFixture[str]) -
     assert lines[0] == "tiny, generation 4, 2026-11-21 12:00:00Z; update (auto) in domain 1, 2 of 5 instances updated"
     cells = [cell.strip() for cell in lines[2].split("  ") if cell.strip()]
     assert cells == ["Back_IN_0", "Ready", "ReadyRole", "3", told, "3 s ago", "2", "The role is ready."]
+
+
+def test_an_instance_that_does_not_run_has_no_uptime(capsys: pytest.CaptureFixture[str]) -> None:
+    status._print(document(state="Stopped", pid=None, started_at="2026-11-21T06:48:00.000Z"))
+    lines = capsys.readouterr().out.splitlines()
+    place = lines[1].index("UPTIME"), lines[1].index("HEARTBEAT")
+    assert lines[2][slice(*place)].strip() == ""
+
+
+def test_a_definition_that_was_refused_is_shown_with_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = ["service.toml:3: M07: no role\x1b[2J", "service.toml:9: M11: no number"]
+    refused = {"at": "2026-11-21T11:58:00.000Z", "file": "/srv/service.toml", "problems": problems}
+    status._print(document() | {"refused": refused})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "refused 2026-11-21 11:58:00Z: /srv/service.toml; the service goes on as it was"
+    assert [line.strip() for line in lines[2:4]] == [problems[0].replace("\x1b", "\ufffd"), problems[1]]
+    assert lines[4].startswith("INSTANCE")
+    status._print(document() | {"refused": None})
+    assert "refused" not in capsys.readouterr().out
 
 
 def test_a_crash_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

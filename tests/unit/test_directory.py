@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rolehost import clock
+from rolehost.errors import NotFoundError
 from rolehost.host.directory import mail as directory_mail
 from rolehost.host.directory.client import DirectoryClient
 from rolehost.host.directory.rows import TABLE
@@ -58,7 +59,9 @@ async def test_a_number_is_taken_told_of_and_given_back(tmp_path: Path) -> None:
             await until(lambda: _told(stores, state="Ready", detail="Serving."))
             directory.status(facts_of("Role_IN_0", state="Busy", detail="Looking."))
             await until(lambda: _told(stores, state="Busy", detail="Looking."))
-        assert await state_of(stores) == "Stopped"
+        (stopped,) = await stored_status(stores)
+        assert (stopped["state"], stopped["detail"]) == ("Stopped", "The instance was stopped.")
+        assert {stopped[name] for name in ("pid", "started_at", "ready_at")} == {None}, "it has no uptime"
         row = await stores.table(TABLE).read("Role_IN_0")
         assert row is not None
         assert row.tag == "free"
@@ -94,11 +97,20 @@ async def test_the_number_of_a_killed_process_is_free_and_its_run_never_finished
             await until(lambda: _status_is(stores, "Running"))
             started[0].kill()
             await until(lambda: _told(stores, state="Unknown", status="RoleStateUnknown"))
+            heartbeat = (await stored_status(stores))[0]["heartbeat_at"]
             assert [each["status"] for each in await stored_runs(stores)] == ["NeverFinished"]
         async with client(tmp_path) as directory:
             assert await directory.take("Role", count=1) == 0
-            assert await state_of(stores) == "Starting"
+            (after,) = await stored_status(stores)
+            assert (after["state"], after["last_crash"]["stage"]) == ("Starting", "host")
+            assert after["last_crash"]["at"] == heartbeat
             assert [each["status"] for each in await stored_runs(stores)] == ["NeverFinished"], "it was another's run"
+            crash = {"at": clock.iso(clock.now()), "reason": "bad", "stage": "run"}
+            directory.status(facts_of("Role_IN_0", last_crash=crash))
+            await until(lambda: _told(stores, last_crash=crash))
+        async with client(tmp_path) as directory:
+            await directory.take("Role", count=1)
+            assert (await stored_status(stores))[0]["last_crash"] is None, "the one before was stopped in order"
 
 
 async def _status_is(stores: Stores, status: str) -> bool:
@@ -133,7 +145,7 @@ async def test_a_helper_that_hangs_is_replaced_and_nothing_is_lost(tmp_path: Pat
         os.kill(helper, signal.SIGSTOP)
         try:
             directory.event("role.told_to_the_hung", {})
-            await until(lambda: _has(stores, "role.told_to_the_hung"))
+            await until(lambda: _has(stores, "role.told_to_the_hung"), within=60.0)
         finally:
             with suppress(ProcessLookupError):
                 os.kill(helper, signal.SIGKILL)
@@ -281,7 +293,10 @@ async def _printed(stores: Stores, text: str) -> bool:
     runs = await stored_runs(stores)
     if not runs or not runs[0]["blob"]:
         return False
-    pieces = [piece async for piece in stores.blobs.stream(str(runs[0]["blob"]))]
+    try:
+        pieces = [piece async for piece in stores.blobs.stream(str(runs[0]["blob"]))]
+    except NotFoundError:
+        return False  # a newer one has taken its place since
     return b"".join(pieces).decode() == text
 
 

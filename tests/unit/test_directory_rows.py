@@ -214,7 +214,7 @@ async def test_the_state_is_unknown_once_the_lease_ran_out(stores: Stores, moved
     moved.wall = LEASE + 1
     (facts,) = await stored_status(stores)
     assert (facts["state"], facts["status"], facts["heartbeat_at"]) == ("Unknown", "RoleStateUnknown", last)
-    assert last in facts["detail"]
+    assert facts["detail"] == f"No heartbeat since {last[:10]} {last[11:19]}Z; it was Ready then."
     await rows.release(holding, told("Role_IN_0"))
     (facts,) = await stored_status(stores)
     assert (facts["state"], facts["pid"]) == ("Stopped", None)

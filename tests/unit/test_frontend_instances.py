@@ -81,6 +81,18 @@ async def test_the_page_says_how_each_is_and_why_it_crashed(site: FrontEnd) -> N
     assert text.count('<details class="card output" open>') == 1  # the one that is in trouble
 
 
+async def test_a_ready_instance_says_what_it_refused_and_a_stopped_one_keeps_its_crash_folded(site: FrontEnd) -> None:
+    refused = "The changed definition is refused: service.toml:7: N01: this is no TOML."
+    await instance(site.stores, "Backend", 0, {"detail": f"The role is ready. {refused}"})
+    crash = {"at": "2026-11-21T07:00:00.000Z", "reason": "broken", "stage": "run", "stderr": ""}
+    await instance(site.stores, "Backend", 1, {"state": "Stopped", "pid": None, "last_crash": crash})
+    text = (await site.client.get("/instances")).text
+    assert refused in text
+    assert text.count("The role is ready.") == 1
+    assert (text.count("<details"), text.count(" open>")) == (1, 0)
+    assert (await listed(site))["Backend_IN_1"]["up_seconds"] is None
+
+
 async def test_the_page_can_be_of_one_state(site: FrontEnd) -> None:
     await seed_instances(site.stores)
     text = (await site.client.get("/instances?state=Recycling")).text

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from rolehost.errors import RoleHostError
+from rolehost.host.instance.role_end import lost_host
 from rolehost.host.instance.silence import Silence
 from rolehost.host.instance.status import InstanceState, InstanceStatus
 from rolehost.host.paths import DataDirectory, only_one, role_root
 from rolehost.host.ports.listening import listen, shown_address
 from rolehost.host.probes import Probes, ask, reserve_port
+from rolehost.processes import Exit
 from rolehost.service_model import LocalStorage
 from rolehost.user_code import UserCode
 
@@ -175,3 +177,21 @@ async def test_user_code_is_called_off_the_loop_and_its_errors_come_back() -> No
     assert isinstance(first[0], threading.Thread)
     first[0].join()
     second_loop.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (Exit(None, signal=9), "was ended by signal 9 (SIGKILL)"),
+        (Exit(1), "ended with exit code 1"),
+        (Exit(None), "has ended"),
+    ],
+)
+def test_a_host_that_is_lost_is_a_crash_with_its_reason(end: Exit, told: str) -> None:
+    crash = lost_host(end)
+    assert crash.reason == f"The instance's host {told}, and with it the role."
+    assert (crash.stage, crash.exit_code, crash.signal) == ("host", end.code, end.signal)
+
+
+def test_a_host_that_can_not_be_started_is_a_crash_with_its_reason() -> None:
+    assert lost_host(None, "no port is left.").reason == "The instance's host can't be started: no port is left."

@@ -1,11 +1,10 @@
-"""What an instance is told of its service, where its files are, and which variables its processes get."""
+"""What an instance is told of its service, where its local resources are, and which variables its processes get."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from rolehost.errors import RoleEnvironmentError, StartupError
+from rolehost.errors import RoleEnvironmentError
+from rolehost.host.assignment import Assignment
 from rolehost.host.channel.wire import environment_document
 from rolehost.host.instance import approot
 from rolehost.host.instance.variables import resolve
+from rolehost.host.orders import Planner
 from rolehost.host.paths import DataDirectory
 from rolehost.processes import MARKER
 from rolehost.service_model import (
@@ -27,10 +28,9 @@ from rolehost.service_model import (
     LocalStorage,
     PortRange,
     RoleModel,
-    ServiceModel,
     StartupTask,
 )
-from support.instances import DEPLOYMENT, a_topology, make_plan, open_place, prepared, script
+from support.instances import DEPLOYMENT, a_topology, make_plan, open_place, prepared
 
 INTERNAL = {"Control": InternalEndpoint(name="Control")}
 CURRENT = "/RoleEnvironment/CurrentInstance"
@@ -311,131 +311,13 @@ def test_the_xpaths_find_the_same_in_the_document_that_the_role_is_given(place: 
             assert found.get(attribute) == resolve(f"{element}/@{attribute}", snapshot)
 
 
-def test_approot_has_the_service_s_files_and_neither_its_definition_nor_its_secrets(place: Path) -> None:
-    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"))
-    service = plan.model.directory
-    for name in ("service.toml", "x.csdef", "X.Cloud.CSCFG", ".env", "module.py", "certificates/C/tls.key"):
-        (service / name).parent.mkdir(parents=True, exist_ok=True)
-        (service / name).write_text(name)
-    script(service / "startup" / "one.sh", "")
-    inside = replace(plan, data=DataDirectory.at(service / "data"))
-    root = prepared(inside)
-    assert root == approot.role_root(inside) / "approot"
-    assert {each.name for each in root.iterdir()} == {"module.py", "startup", "legacy_bin"}
-    assert (root / "startup" / "one.sh").is_file()
-    assert (root / "legacy_bin" / "thumbnail").exists()
-
-
-def test_approot_has_no_other_definition_and_no_certificates_wherever_they_are(place: Path) -> None:
-    names = ("service.prod.toml", "Service-2.toml", "pyproject.toml", "deploy/keys/C/tls.key", "deploy/run.sh")
-    for named in ("deploy/keys", str(place / "service" / "deploy" / "keys")):
-        plan = make_plan(place, RoleModel(name="A", entry_point="m:A"), environ={"ROLEHOST_CERTIFICATES": named})
-        for name in names:
-            (plan.model.directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (plan.model.directory / name).write_text(name)
-        root = prepared(plan)
-        assert {each.name for each in root.iterdir()} == {"pyproject.toml", "deploy", "legacy_bin"}
-        assert [each.name for each in (root / "deploy").iterdir()] == ["run.sh"]
-
-
-def test_approot_is_laid_over_by_its_folder_the_role_s_and_the_contents(place: Path) -> None:
-    role = RoleModel(
-        name="A",
-        entry_point="m:A",
-        contents={"tools": Path("dist/tools"), "startup\\deep": Path("dist/deep"), ".": Path("dist/top")},
-    )
-    plan = make_plan(place, role)
-    for name in (
-        *("startup/common.sh", "startup/both.sh", "approot/startup/more.sh", "A/startup/both.sh", "A/own.txt"),
-        *("dist/tools/bin/t", "dist/deep/d", "dist/top/top.txt", "tools/there"),
-    ):
-        (plan.model.directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (plan.model.directory / name).write_text(name)
-    for _ in range(2):
-        root = prepared(plan)
-        names = ("startup/common.sh", "startup/both.sh", "startup/more.sh", "own.txt", "tools/bin/t", "startup/deep/d")
-        assert {name: (root / name).read_text() for name in (*names, "top.txt", "tools/there")} == {
-            "startup/common.sh": "startup/common.sh",
-            "startup/both.sh": "A/startup/both.sh",
-            "startup/more.sh": "approot/startup/more.sh",
-            "own.txt": "A/own.txt",
-            "tools/bin/t": "dist/tools/bin/t",
-            "startup/deep/d": "dist/deep/d",
-            "top.txt": "dist/top/top.txt",
-            "tools/there": "tools/there",
-        }
-
-
-def test_a_content_s_source_may_name_variables(place: Path) -> None:
-    role = RoleModel(name="A", entry_point="m:A", contents={"tools": Path("%BUILD%/out/%NONE%")})
-    plan = make_plan(place, role, environ={"BUILD": str(place / "build")})
-    (place / "build" / "out" / "%NONE%").mkdir(parents=True)
-    (place / "build" / "out" / "%NONE%" / "tool").touch()
-    assert (prepared(plan) / "tools" / "tool").exists()
-
-
-def test_a_content_that_is_missing_or_leads_out_is_said(place: Path) -> None:
-    role = RoleModel(name="A", entry_point="m:A", contents={"tools": Path("nowhere")})
-    with pytest.raises(StartupError, match=r"'tools' of the role A: .*nowhere is no directory"):
-        prepared(make_plan(place, role))
-    (place / "service" / "there").mkdir()
-    with pytest.raises(StartupError, match="not below approot"):
-        prepared(make_plan(place, replace(role, contents={"../out": Path("there")})))
-
-
-def test_approot_follows_the_service_and_keeps_what_the_role_made_there(place: Path) -> None:
-    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"))
-    service = plan.model.directory
-    for name in ("goes", "stays", "replaced"):
-        (service / name).write_text(name)
-    root = prepared(plan)
-    (root / "made").write_text("by a task")
-    (root.parent / "marker").touch()
-    (root / "replaced").unlink()
-    (root / "replaced").write_text("by a task")
-    (service / "goes").unlink()
-    (service / "comes").write_text("comes")
-    prepared(plan)
-    texts = {each.name: each.read_text() for each in root.iterdir() if each.is_file()}
-    assert texts == {"stays": "stays", "comes": "comes", "made": "by a task", "replaced": "by a task"}
-    assert (root.parent / "marker").exists()
-
-
-def test_another_host_or_another_version_of_the_service_begins_with_a_fresh_approot(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"))
-    root = prepared(plan)
-    (root / "made").touch()
-    (place / "other").mkdir()
-    prepared(replace(plan, model=replace(plan.model, directory=place / "other")))
-    assert not (root / "made").exists()
-    (root / "made").touch()
-    monkeypatch.setattr(approot, "_this_host", "another")
-    prepared(replace(plan, model=replace(plan.model, directory=place / "other")))
-    assert not (root / "made").exists()
-
-
-def test_what_a_crash_left_of_an_approot_is_no_obstacle(place: Path) -> None:
-    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"))
-    (plan.model.directory / "file").touch()
-    root = prepared(plan)
-    (root / "file").unlink()
-    (root.parent / ".rolehost.json").write_text("{half")
-    assert (prepared(plan) / "file").exists()
-
-
-def test_the_built_in_service_s_role_root_is_the_package_s_own(place: Path) -> None:
-    model = ServiceModel(name="s", roles={"A": RoleModel(name="A", entry_point="m:A")})
-    plan = replace(make_plan(place, *model.roles.values()), model=model)
-    assert (prepared(plan) / "legacy_bin").is_dir()
-    assert not (plan.data.root / "roots").exists()
-
-
-def test_a_child_finds_its_application_from_role_root(place: Path) -> None:
-    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"), environ={"PATH": os.environ["PATH"]})
-    script(plan.model.directory / "bin" / "app", 'echo "$RoleInstanceID in $RoleRoot"')
-    prepared(plan)
-    line = ["/bin/sh", "-c", '"$RoleRoot/approot/bin/app"']
-    done = subprocess.run(line, env=plan.role_variables("", ""), capture_output=True, text=True, check=True)
-    assert done.stdout == f"A_IN_0 in {approot.role_root(plan)}\n"
+def test_the_public_addresses_of_a_generation_replace_those_that_the_host_started_with(place: Path) -> None:
+    definition = place / "service.toml"
+    definition.write_text('[service]\nname = "s"\n[roles.A]\nentry_point = "m:A"\n')
+    environ = {"ROLEHOST_PUBLIC": '{"Http": "127.0.0.1:80"}'}
+    planner = Planner(role="A", number=0, data=DataDirectory.at(place / "data"), environ=environ)
+    told = Assignment(generation=1, model=definition, directory=place, topology={})
+    for public in (None, {"Http": "127.0.0.1:80", "Web": "127.0.0.1:81"}, {}):
+        assignment = Assignment.from_json(json.loads(json.dumps(replace(told, public=public).to_json())))
+        variables = planner.read(assignment).role_variables("/run/x", "127.0.0.1:1")
+        assert json.loads(variables["ROLEHOST_PUBLIC"]) == ({"Http": "127.0.0.1:80"} if public is None else public)

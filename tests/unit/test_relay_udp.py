@@ -9,8 +9,10 @@ import pytest
 
 from rolehost import clock
 from rolehost.errors import RoleHostError
+from rolehost.host.ports import udp_relay
 from rolehost.host.ports.rotation import Backend
 from rolehost.host.ports.udp_relay import UdpRelay
+from rolehost.telemetry import subscribe
 
 
 class Answering(asyncio.DatagramProtocol):
@@ -130,6 +132,35 @@ async def test_nobody_ready_loses_the_datagram_and_not_the_port() -> None:
             await asyncio.sleep(0.02)
             relay.set_backends([a])
             assert await ask(asking, "kept") == "a kept"
+
+
+async def test_lost_datagrams_are_counted_and_told_at_once_and_then_together() -> None:
+    told: list[tuple[str, object, object]] = []
+    end = subscribe(lambda event, facts: told.append((event, facts["port"], facts["count"])))
+    async with backend("a") as a, relaying() as relay:
+        with closing(client(relay)) as asking:
+            for _ in range(4):
+                asking.send(b"lost")
+            async with asyncio.timeout(5):
+                while not told:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(0.005)
+            relay.set_backends([a])
+            assert await ask(asking, "kept") == "a kept"
+    end()
+    assert told == [("endpoint.datagrams_lost", relay.port, count) for count in (1, 3)]
+
+
+async def test_a_port_that_goes_on_losing_datagrams_says_so_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp_relay, "TELL_SECONDS", 0.01)
+    counts: list[int] = []
+    end = subscribe(lambda _, facts: counts.append(facts["count"]))
+    async with relaying() as relay:
+        with closing(client(relay)) as asking:
+            async with asyncio.timeout(10):
+                while len(counts) < 3:
+                    asking.send(b"lost")
+                    await asyncio.sleep(0.005)
+    end()
 
 
 async def test_a_silent_client_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

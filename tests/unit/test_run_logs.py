@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rolehost.host.instance import run_logs
-from rolehost.host.instance.last_lines import last_lines
+from rolehost.host.instance.last_lines import last_lines, last_said
 from rolehost.host.instance.own_streams import Lines, OwnStreams
 from rolehost.host.instance.run_logs import KEPT_RUNS, RunLogs
 from rolehost.host.reporting import SilentReporter
@@ -63,6 +63,7 @@ async def test_the_output_of_a_run_is_kept_in_a_file_of_its_own(tmp_path: Path) 
     end = await child.wait()
     log.end(end.code)
     log.end(end.code)
+    await log.complete.wait()
     begun, ended = heard.outputs
     assert ended["path"] == str(tmp_path / "logs" / "A_IN_0" / f"{ended['run']}.log")
     assert (mode(log.path), mode(log.path.parent)) == (0o600, 0o700)
@@ -82,6 +83,7 @@ async def test_a_long_output_keeps_its_head_and_its_tail(tmp_path: Path) -> None
         log.add("stdout", b"x" * 99_999 + b"\n")
     log.add("stdout", b"the last line")
     log.end(0)
+    await log.complete.wait()
     text = log.path.read_text()
     assert text.startswith("the first line\n")
     assert text.endswith("\nthe last line")
@@ -102,11 +104,43 @@ async def test_old_runs_go_and_open_ones_stay(tmp_path: Path) -> None:
     logs = RunLogs(tmp_path, "A_IN_0", Heard(), Nowhere())
     first = logs.begin("role", "A")
     for _ in range(2 * KEPT_RUNS):
-        logs.begin("task", "x").end(0)
+        log = logs.begin("task", "x")
+        log.end(0)
+        await log.complete.wait()
     kept = list(first.path.parent.iterdir())
     assert first.path in kept
     assert len(kept) == KEPT_RUNS + 1
-    first.end(0)
+    await logs.close()
+
+
+async def test_the_last_write_of_a_log_holds_up_nobody_and_is_told_once_it_is_made(tmp_path: Path) -> None:
+    heard = Heard()
+    logs = RunLogs(tmp_path, "A_IN_0", heard, Nowhere())
+    log = logs.begin("role", "A")
+    log.add("stdout", b"the end\n")
+    log.path.unlink()
+    os.mkfifo(log.path)  # as slow as a disk can be: to open it waits for a reader
+    log.end(0)
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0.05)
+        assert not log.complete.is_set()
+        assert [facts["ended_at"] for facts in heard.outputs] == [None]
+        assert await asyncio.to_thread(log.path.read_text) == "the end\n"
+        await log.complete.wait()
+    assert heard.outputs[-1]["exit_code"] == 0
+
+
+async def test_what_is_printed_before_a_close_is_in_the_file_after_it(tmp_path: Path) -> None:
+    heard = Heard()
+    logs = RunLogs(tmp_path, "A_IN_0", heard, Nowhere())
+    ended, going_on = logs.begin("task", "x"), logs.begin("role", "A")
+    for log in (ended, going_on):
+        log.add("stdout", b"x" * 500_000 + b"\nno line end")
+    ended.end(0)
+    await logs.close()
+    for log in (ended, going_on):
+        assert log.path.read_text().endswith("\nno line end")
+    assert sorted(facts["kind"] for facts in heard.outputs if facts["ended_at"]) == ["role", "task"]
 
 
 async def test_a_disk_that_takes_nothing_disturbs_nobody(tmp_path: Path) -> None:
@@ -163,6 +197,9 @@ def test_the_last_lines_are_those_that_a_person_needs() -> None:
     said = last_lines(output).splitlines()
     assert said[-2:] == ["Traceback (most recent call last):", "ArithmeticError: broken"]
     assert len(last_lines(output).encode()) <= 4096
+    colourful = Output(65536)
+    colourful.add(b"\x1b[1;31mbroken\x1b[0m\n")
+    assert last_lines(colourful) == last_said(colourful) == "broken"
     only = Output(65536)
     only.add(b'{"event": "role.crashed", "reason": "no store"}\n')
     assert "no store" in last_lines(only)

@@ -208,7 +208,7 @@ class Directory:
         await stored(lambda: self._runs.keep(run, token))
         if run.get("ended_at") is not None:
             self._outputs.pop(name, None)
-            await self._note("run.completed", run)
+            await self._note("run.lost" if run.get("lost") else "run.completed", run)
         elif first:
             await self._note("run.started", run)
 

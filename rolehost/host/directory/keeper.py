@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -96,34 +96,34 @@ class Keeper:
                     return
 
     async def _taken(self) -> Holding:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                wish = self._wish
-                if wish["held"]:
-                    return await self._rows.resume(wish["role"], wish["wanted"], self.token)
-                return await self._rows.take(wish["role"], wanted=wish["wanted"], count=wish["count"], token=self.token)
-            except InstanceLostError:
-                raise
-            except RoleHostError as error:
-                self._told_of(error, pause)
-            await clock.sleep(pause)
-            pause = min(pause * 2, self._times.heartbeat)
+        wish = self._wish
+        if wish["held"]:
+            return await self._answered(lambda: self._rows.resume(wish["role"], wish["wanted"], self.token))
+        return await self._answered(
+            lambda: self._rows.take(wish["role"], wanted=wish["wanted"], count=wish["count"], token=self.token)
+        )
 
     async def _renew(self) -> None:
-        if self._holding is None or not self._client_lives():
+        holding = self._holding
+        if holding is None or not self._client_lives():
             return
         self._changed.clear()
+        self._holding = await self._answered(lambda: self._rows.renew(holding, self._facts, self.metadata))
+
+    async def _answered(self, work: Callable[[], Awaitable[Holding]]) -> Holding:
+        """What the stores answer, asked again for as long as they say nothing.
+
+        Raises:
+            InstanceLostError: the number is another's.
+        """
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._holding = await self._rows.renew(self._holding, self._facts, self.metadata)
+                return await work()
             except InstanceLostError:
                 raise
             except RoleHostError as error:
                 self._told_of(error, pause)
-            else:
-                return
             await clock.sleep(pause)
             pause = min(pause * 2, self._times.heartbeat)
 

@@ -23,7 +23,12 @@ from rolehost.telemetry import emit
 TABLE: Final = "instances"
 HELD: Final = "held"
 FREE: Final = "free"
-STOPPED: Final = {"state": "Stopped", "status": "StoppedVM", "pid": None}
+STOPPED: Final = {
+    "state": "Stopped",
+    "status": "StoppedVM",
+    "detail": "The instance was stopped.",
+    **dict.fromkeys(("pid", "started_at", "ready_at")),
+}
 _PAGE: Final = 500
 _POLL_SECONDS: Final = 1.0
 # A field of a table may have 64 KiB in UTF-16.
@@ -213,6 +218,8 @@ class InstanceRows:
     async def _taken(self, role: str, number: int, token: str, row: Row | None) -> Holding | None:
         changes: dict[str, Scalar] = {**self._changes(token, {}), "role": role, "number": number}
         changes |= {"facts": None, "metadata": None, "taken_at": clock.iso(clock.now())}
+        lost = row is not None and is_held(row) and row.fields.get("token") != token
+        changes["lost_at"] = row.fields.get("heartbeat_at") if row and lost else None
         key = key_of(role, number)
         try:
             if row is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rolehost.host.directory import events as directory_events
 from rolehost.host.directory import rows as directory_rows
 from rolehost.host.directory import runs as directory_runs
 from rolehost.host.directory.rows import all_rows, facts_of, heartbeat_age, holder_is_gone, is_held, lease_of
+from rolehost.host.instance.status import Crash, Stage
 from rolehost.stores import Row, Stores
 
 UNKNOWN = {"state": "Unknown", "status": "RoleStateUnknown", "pid": None}
@@ -73,13 +75,23 @@ def is_alive(row: Row) -> bool:
 
 def _shown(row: Row) -> dict[str, Any]:
     facts = facts_of(row) | {"heartbeat_at": row.fields.get("heartbeat_at")}
+    facts["last_crash"] = facts["last_crash"] or _lost(row)
     facts["metadata"] = json.loads(str(row.fields.get("metadata") or "null"))
     if not is_held(row):
         return facts | directory_rows.STOPPED
     if is_alive(row):
         return facts
-    last = facts["heartbeat_at"] or "it began"
-    return facts | UNKNOWN | {"detail": f"No heartbeat since {last}; it was {facts['state']} then."}
+    last = str(facts["heartbeat_at"] or "")
+    since = f"{last[:10]} {last[11:19]}Z" if last else "it began"
+    return facts | UNKNOWN | {"detail": f"No heartbeat since {since}; it was {facts['state']} then."}
+
+
+def _lost(row: Row) -> dict[str, Any] | None:
+    """The end of the host that had the number before, if it was killed: it could tell nobody."""
+    if not (at := row.fields.get("lost_at")):
+        return None
+    reason = "The host that had this number before ended without a word, and with it the role."
+    return asdict(Crash(reason=reason, stage=Stage.HOST, at=str(at)))
 
 
 def _run(row: Row, *, alive: bool) -> dict[str, Any]:

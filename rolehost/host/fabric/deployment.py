@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rolehost import clock
@@ -43,6 +44,7 @@ class Deployment:
         self._finished: Goal | None = None
         self._places: Mapping[str, RoleInstance] = {}
         self._bound: dict[str, int] = {}
+        self._refused: dict[str, Any] | None = None
         self._bell = asyncio.Event()
 
     @property
@@ -121,6 +123,12 @@ class Deployment:
             raise UpdateRefusedError([f"no instance of domain {domain} waits for the update; domains that do: {left}"])
         self._bell.set()
 
+    def refuse(self, file: Path, problems: Sequence[str]) -> None:
+        """Show what is wrong with the service's files, until something better comes: no problems."""
+        told = {"at": clock.iso(clock.now()), "file": str(file), "problems": list(problems)}
+        self._refused = told if problems else None
+        self._publish()
+
     def status(self) -> dict[str, Any]:
         """The service as `rolehost status --json` writes it."""
         order = {name: place for place, name in enumerate(self.model.roles)}
@@ -131,6 +139,7 @@ class Deployment:
             "generation": self.goal.generation,
             "at": clock.iso(clock.now()),
             "walk": self._walk_facts(),
+            "refused": self._refused,
             "instances": [dict(member.facts) for member in members],
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -101,11 +101,16 @@ class Desk:
                 if differences(before, model) and (changes := await self._accepted(model, Mode.AUTO)):
                     self._seen_first = changes
                     emit("definition.changed", file=str(source), changes=changes.to_json())
+                self._deployment.refuse(source, ())
         except RoleHostError as error:
             problems = error.problems if isinstance(error, ServiceModelError) else (str(error),)
-            emit("definition.refused", file=str(source), problems=list(problems))
+            self._refuse(source, problems)
         except Exception as error:  # noqa: BLE001 - a file must not end a service that runs
-            emit("definition.refused", file=str(source), problems=[f"the definition can't be taken: {error!r}"])
+            self._refuse(source, [f"the definition can't be taken: {error!r}"])
+
+    def _refuse(self, source: Path, problems: Sequence[str]) -> None:
+        emit("definition.refused", file=str(source), problems=list(problems))
+        self._deployment.refuse(source, problems)
 
     async def _change(self, request: Mapping[str, Any], say: Say) -> None:
         waits = request.get("wait", True) is not False

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rolehost import clock
@@ -20,6 +20,7 @@ from rolehost.host.fabric.generations import Goal
 from rolehost.host.fabric.leftovers import remove_sockets
 from rolehost.host.fabric.walk import Standing
 from rolehost.host.instance.plan import marker_prefix
+from rolehost.host.instance.role_end import lost_host
 from rolehost.host.instance.silence import Silence
 from rolehost.host.link import Link
 from rolehost.host.paths import DataDirectory
@@ -246,7 +247,8 @@ class Member:
         while self._open_runs:  # nobody is left who could tell how they end
             self._grounds.reporter.output({**self._open_runs.popitem()[1], "ended_at": now, "lost": True})
         detail = "The instance's host has ended and is started again."
-        self._change({**self.facts, **_GONE, "detail": detail, "recycles": self._hosts_lost})
+        told = {"detail": detail, "recycles": self._hosts_lost, "last_crash": asdict(lost_host(end, reason))}
+        self._change({**self.facts, **_GONE, **told})
 
     def _change(self, facts: dict[str, Any]) -> None:
         before, self.facts = self.facts, facts

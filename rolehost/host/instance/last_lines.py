@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 
 from rolehost.processes import Output
@@ -10,6 +11,8 @@ from rolehost.processes import Output
 _LONGEST = 4096
 _LOOKED_AT = 32768
 _LONGEST_REASON = 300
+# Colours and the like, which tools write into a pipe, too, where they are told to.
+_STYLING = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def last_lines(stderr: Output) -> str:
@@ -19,7 +22,7 @@ def last_lines(stderr: Output) -> str:
 
 def shortened(text: str) -> str:
     """The same of a text."""
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line.rstrip() for line in _STYLING.sub("", text).splitlines()]
     telling = [line for line in lines if not _is_log_line(line)]
     said = "\n".join(telling if any(telling) else lines).strip("\n")
     if len(said.encode()) <= _LONGEST:
@@ -34,7 +37,9 @@ def last_said(stderr: Output) -> str:
 
 
 def _last_line(text: str) -> str:
-    telling = (line.strip() for line in reversed(text.splitlines()) if not _is_log_line(line.rstrip()))
+    telling = (
+        line.strip() for line in reversed(_STYLING.sub("", text).splitlines()) if not _is_log_line(line.rstrip())
+    )
     return next((line for line in telling if line), "")[:_LONGEST_REASON]
 
 

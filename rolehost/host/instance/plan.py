@@ -8,13 +8,12 @@ from types import MappingProxyType
 
 from rolehost.environment import Certificate, LocalResource, Role, RoleInstance, RoleInstanceEndpoint, Snapshot
 from rolehost.errors import RoleHostError
+from rolehost.host.assignment import domains_of
 from rolehost.host.instance import certificates, variables
 from rolehost.host.instance.plan_facts import PlanFacts, marker_prefix
 from rolehost.service_model import LocalStorage, RoleModel, ServiceModel, StartupTask
 
 __all__ = ["InstancePlan", "find_role", "marker_prefix"]
-
-_FAULT_DOMAINS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ class InstancePlan(PlanFacts):
         """A role as this instance sees it: one without internal endpoints lists no instance but the current one."""
         instances = self.topology[name].instances if name in self.topology else ()
         if name == self.role.name and self.instance_id not in {each.id for each in instances}:
-            domains = self.number % _FAULT_DOMAINS, self.number % self.model.upgrade_domain_count
+            domains = domains_of(self.number, self.model.upgrade_domain_count)
             instances = (*instances, RoleInstance(self.instance_id, *domains))
         if not self.model.roles[name].internal_endpoints:
             instances = tuple(each for each in instances if each.id == self.instance_id)

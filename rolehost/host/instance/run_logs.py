@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rolehost.telemetry import emit
 KEPT_RUNS = 20
 _KEPT_BYTES = 1 << 20
 WRITE_EVERY = 2.0
-_FLUSH_SECONDS = 1.0
+_FLUSH_SECONDS, _LAST_WRITE_SECONDS = 1.0, 5.0
 
 
 class RunLogs:
@@ -66,9 +67,14 @@ class RunLogs:
         return log
 
     async def close(self) -> None:
-        """Write what is left."""
-        for log in tuple(self._open):
+        """Write what is left; a disk that takes nothing is not waited for long."""
+        unfinished = tuple(self._open)
+        for log in unfinished:
             log.end(None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_SECONDS):
+                for log in unfinished:
+                    await log.complete.wait()
         await asyncio.to_thread(self._streams.flush, _FLUSH_SECONDS)
 
     def _ended(self, log: RunLog, facts: dict[str, Any], code: int | None) -> None:
@@ -93,11 +99,15 @@ class RunLog:
     Args:
         path: the file; 0600.
         streams: where everything is copied to.
+
+    Attributes:
+        complete: the run has ended, and the file has all of it.
     """
 
     def __init__(self, path: Path, streams: OwnStreams) -> None:
         self.path = path
         self.on_end: Callable[[int | None], None] = lambda _: None
+        self.complete = asyncio.Event()
         self._streams = streams
         self._output = Output(_KEPT_BYTES)
         self._lines = {"stdout": Lines(), "stderr": Lines()}
@@ -105,7 +115,7 @@ class RunLog:
         self._due: asyncio.TimerHandle | None = None
         self._ended = False
         self._writing = threading.Lock()
-        self._complete = False
+        self._is_last = False
         self._write(b"")
 
     def add(self, stream: str, data: bytes) -> None:
@@ -113,35 +123,44 @@ class RunLog:
         self._take(stream, self._lines[stream].whole(data))
 
     def end(self, exit_code: int | None) -> None:
-        """The program has ended."""
+        """The program has ended; what it printed last is written in a thread, and `on_end` is called after that."""
         if self._ended:
             return
-        self._ended = True
         for stream, lines in self._lines.items():
             self._take(stream, lines.rest())
+        self._ended = True
         if self._due is not None:
             self._due.cancel()
-        self._write(self._output.text().encode(), complete=True)
+        self._finishing = self._loop.create_task(self._finish(exit_code))
+
+    async def _finish(self, exit_code: int | None) -> None:
+        await asyncio.to_thread(self._write_last)
+        self.complete.set()
         self.on_end(exit_code)
 
     def _take(self, stream: str, data: bytes) -> None:
         if not data:
             return
         self._streams.write(stream, data)
+        if self._ended:
+            return  # a thread reads what there is
         self._output.add(data)
-        if self._due is None and not self._ended:
+        if self._due is None:
             self._due = self._loop.call_later(WRITE_EVERY, self._write_so_far)
 
     def _write_so_far(self) -> None:
         self._due = None
         self._loop.run_in_executor(None, self._write, self._output.text().encode())
 
-    def _write(self, text: bytes, *, complete: bool = False) -> None:
+    def _write_last(self) -> None:
+        self._write(self._output.text().encode(), last=True)
+
+    def _write(self, text: bytes, *, last: bool = False) -> None:
         try:
             with self._writing:
-                if self._complete:
+                if self._is_last:
                     return  # a thread that comes too late
-                self._complete = complete
+                self._is_last = last
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(text)

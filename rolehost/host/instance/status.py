@@ -55,6 +55,7 @@ class Stage(StrEnum):
     START = "start"
     RUN = "run"
     STOP = "stop"
+    HOST = "host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class Crash:
     Args:
         at: when, as `clock.iso` writes it.
         reason: a sentence for people.
-        exit_code: of the role process, or of the startup task.
+        exit_code: of the role process, of the startup task, or of the host.
         signal: what ended it, where a signal did.
         stderr: its last lines.
     """
@@ -124,6 +125,8 @@ class InstanceStatus:
         self.state, self.detail = state, detail
         if state is InstanceState.READY:
             self.ready_at = self.ready_at or clock.iso(clock.now())
+        elif state is InstanceState.STOPPED:
+            self.started_at = self.ready_at = None
         self.on_change()
 
     def refuse(self, sentence: str) -> None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from rolehost.environment import Role, RoleInstance, RoleInstanceEndpoint
 from rolehost.errors import RoleHostError
-from rolehost.host.assignment import Topology
+from rolehost.host.assignment import Topology, domains_of
 from rolehost.host.ports.net import LOOPBACK, Ask, Kinds, Net, family, refusal
 from rolehost.service_model import (
     ExecutionContext,
@@ -27,7 +27,6 @@ __all__ = ["ADVERTISE", "Net", "advertised", "run_topology", "up_topology"]
 
 ADVERTISE = "ROLEHOST_ADVERTISE"
 _WILDCARDS = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - compared, not bound; never reached either
-_FAULT_DOMAINS = 2
 _LOW_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -109,7 +108,7 @@ def advertised(host: str, environ: Mapping[str, str] = os.environ) -> str:
 def _instance(
     model: ServiceModel, role: RoleModel, number: int, address: str, ports: Mapping[str, int]
 ) -> RoleInstance:
-    domains = number % _FAULT_DOMAINS, number % model.upgrade_domain_count
+    domains = domains_of(number, model.upgrade_domain_count)
     endpoints = {
         name: RoleInstanceEndpoint(name, (address, ports[name]), each.protocol) for name, each in _endpoints(role)
     }

@@ -13,11 +13,14 @@ from rolehost import clock
 from rolehost.errors import RoleHostError
 from rolehost.host.ports.listening import bound_address, shown_address
 from rolehost.host.ports.rotation import Backend, Rotation
+from rolehost.telemetry import emit
 
 _LARGEST = 65_535
 # One side's flood does not keep the loop from the others.
 _AT_ONCE = 64
 _RECEIVE_BUFFER = 1 << 20
+TELL_SECONDS = 10.0
+"""Between two reports of lost datagrams."""
 
 
 @dataclass(slots=True)
@@ -31,7 +34,9 @@ class _Session:
 class UdpRelay:
     """A public UDP port and the instances behind it. It is bound at once, and relays once it is started.
 
-    A datagram that comes while no instance is ready is lost, as datagrams are.
+    A datagram that comes while no instance is ready is lost, as with the original's load balancer: whoever sends them
+    asks again by itself, and an answer that comes late is worse to it than none. How many were lost is told, at once
+    and then every ten seconds, as `endpoint.datagrams_lost`.
 
     Args:
         host: the address.
@@ -54,6 +59,8 @@ class UdpRelay:
         self._rotation = Rotation()
         self._sessions: OrderedDict[Any, _Session] = OrderedDict()
         self._sweeping: asyncio.Task[None] | None = None
+        self._lost = 0
+        self._telling: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Relay datagrams."""
@@ -84,6 +91,7 @@ class UdpRelay:
             await asyncio.gather(self._sweeping, return_exceptions=True)
         for session in [*self._sessions.values()]:
             self._end(session)
+        self._tell()
         self._public.close()
 
     def _from_clients(self) -> None:
@@ -94,9 +102,25 @@ class UdpRelay:
                 return
             session = self._sessions.get(client) or self._begin(client)
             if session is not None and not self._sent(session, data):
-                again = self._begin(client)  # its instance has gone since the last datagram
-                if again is not None:
-                    self._sent(again, data)
+                session = self._begin(client)  # its instance has gone since the last datagram
+                if session is not None:
+                    self._sent(session, data)
+            if session is None:
+                self._note_loss()
+
+    def _note_loss(self) -> None:
+        self._lost += 1
+        if self._telling is None:
+            self._tell()
+            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        lost, self._lost = self._lost, 0
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if lost:
+            emit("endpoint.datagrams_lost", port=self.port, count=lost, reason="no instance is ready")
 
     def _begin(self, client: Any) -> _Session | None:
         backend = self._rotation.enter()

@@ -16,6 +16,7 @@ from rolehost.errors import EntryPointError, RoleHostError
 from rolehost.host.channel.client import RuntimeClient
 from rolehost.host.channel.wire import BUSY, RECYCLE, STARTED, STOPPED, GoalState
 from rolehost.host.exit_codes import FAILED, HOST_GONE, NOT_LOADED, START_REFUSED
+from rolehost.host.role.failures import report
 from rolehost.host.role.goal_changes import GoalChanges
 from rolehost.host.role.host_connection import HostConnection
 from rolehost.host.role.status_checks import StatusChecks
@@ -169,10 +170,10 @@ class RoleLife:
             emit("role.crashed", reason=" ".join(str(error).split()))
             return FAILED
         if not isinstance(error, EntryPointError):
-            sys.excepthook(type(error), error, error.__traceback__)
+            report(error, shipped=isinstance(self._role, ServedRole))
             return FAILED
         if error.__cause__ is not None:
-            sys.excepthook(type(error.__cause__), error.__cause__, error.__cause__.__traceback__)
+            report(error.__cause__)
         sys.stderr.write(f"rolehost: {variable('RoleInstanceID')}: the role can't be loaded: {error}\n")
         return NOT_LOADED
 
@@ -189,4 +190,4 @@ def variable(name: str) -> str:
 
 def _print_failure(work: asyncio.Future[Any]) -> None:
     if not work.cancelled() and (error := work.exception()) is not None:
-        sys.excepthook(type(error), error, error.__traceback__)
+        report(error)
