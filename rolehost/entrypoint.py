@@ -57,7 +57,7 @@ class ServedRole(RoleEntryPoint):
 
     stop_deadline: float | None = None
 
-    settings_read_at_start: ClassVar[tuple[str, ...]] = ("worker.", "frontend.")
+    settings_read_at_start: ClassVar[tuple[str, ...]] = ("worker.", "frontend.", "telemetry.")
     """How the names begin, in small letters, of the settings that are read once, when the role starts."""
 
     def restart_for_settings(self, changing: RoleEnvironmentChanging) -> None:

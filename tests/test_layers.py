@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "rolehost"
 # Lowest first. A part imports its own layer and those below, so that each can be read, tested and replaced
 # without what stands on top of it. The longest name that fits a module decides its layer.
 LAYERS = (
-    ("_version", "errors", "clock", "telemetry"),
+    ("_version", "errors", "clock", "telemetry", "failpoints"),
     ("processes", "outbound", "service_model", "stores"),
     ("environment", "service_runtime", "user_code"),
     ("stores.embedded", "stores.azure_storage", "stores.service_bus", "entrypoint"),

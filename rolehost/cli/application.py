@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from rolehost._version import __version__
-from rolehost.cli import cancel, check, convert, job, jobs, poison, run, runs, scale, status, stop, submit, up, update
+from rolehost.cli import (
+    cancel,
+    check,
+    convert,
+    job,
+    jobs,
+    key,
+    poison,
+    run,
+    runs,
+    scale,
+    status,
+    stop,
+    submit,
+    up,
+    update,
+)
 from rolehost.cli.failures import Commands
 
 app = typer.Typer(
@@ -32,6 +48,7 @@ app.command("job")(job.job)
 app.command("runs")(runs.runs)
 app.command("cancel")(cancel.cancel)
 app.add_typer(poison.app, name="poison")
+app.add_typer(key.app, name="key")
 app.command("check")(check.check)
 app.command("convert")(convert.convert)
 

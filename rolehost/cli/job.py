@@ -16,6 +16,7 @@ from rolehost.cli.printing import one_line, print_json, printable, shown_duratio
 from rolehost.cli.runs import blob_text
 from rolehost.errors import RoleHostError, UnknownJobError
 from rolehost.jobs.job import CAPS, Attempt, Job
+from rolehost.jobs.poison.provenance import Provenance, provenance
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores import Stores
 from rolehost.workers.output import archive
@@ -40,17 +41,18 @@ def job(
         return
     if attempt is not None:
         raise typer.BadParameter("a number of an attempt goes with --output")
-    found = asyncio.run(_read(data, job_id))
+    found, kin = asyncio.run(_read(data, job_id))
     if as_json:
         print_json(found.to_json())
         return
-    for line in _story(found):
+    for line in story(found, kin):
         print(line)
 
 
-async def _read(data: Path, job_id: str) -> Job:
+async def _read(data: Path, job_id: str) -> tuple[Job, Provenance]:
     async with opened(data) as stores:
-        return await _found(stores, job_id)
+        found = await _found(stores, job_id)
+        return found, await provenance(stores, found)
 
 
 async def _found(stores: Stores, job_id: str) -> Job:
@@ -75,8 +77,9 @@ async def _print_output(data: Path, job_id: str, number: int | None) -> None:
             sys.stdout.write(printable(archive(attempt.stdout, attempt.stderr)))
 
 
-def _story(job: Job) -> Iterator[str]:
-    facts = [(name, value) for name, value in _facts(job) if value]
+def story(job: Job, kin: Provenance) -> Iterator[str]:
+    """All that there is to know of a job, line by line."""
+    facts = [(name, value) for name, value in (*_facts(job), *_kin(kin)) if value]
     for name, value in facts:
         yield f"{name:<12}{one_line(value)}"
     for attempt in job.attempts:
@@ -102,8 +105,12 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
         "result",
         f"{result.name}, {result.type}, {shown_size(result.size)}, SHA-256 {result.sha256}" if result else "",
     )
-    yield "replays", spec.origin or ""
     yield "batch", spec.batch or ""
+
+
+def _kin(kin: Provenance) -> Iterator[tuple[str, str]]:
+    for name, chain in (("replays", kin.origins), ("replayed as", kin.replays)):
+        yield name, ", ".join(f"{each.id} ({each.state or 'removed'})" for each in chain)
 
 
 def _attempt(attempt: Attempt) -> Iterator[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from rolehost import clock
 from rolehost.telemetry import emit
+from rolehost.telemetry.tracing import HEADER, incoming
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,7 +38,8 @@ class Access:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            with incoming(Headers(scope=scope).getlist(HEADER)):
+                await self._app(scope, receive, watched)
         except ClientDisconnect:
             pass
         except Exception:

@@ -10,14 +10,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend import openapi
+from rolehost.frontend import openapi, poison_api
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.forms import FILE, Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
 from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
+from rolehost.frontend.permissions import Permission, needs
+from rolehost.frontend.poison_entries import replayed
 from rolehost.frontend.problems import refusal
+from rolehost.frontend.scale import backlog
 from rolehost.frontend.services import KIND, Services
 from rolehost.jobs.job import JobState
 from rolehost.jobs.submission import Submission, check_key
@@ -34,11 +37,13 @@ EMPTY_IS_NONE = BeforeValidator(lambda text: None if text == "" else text)
 EMPTY_IS_USUAL = BeforeValidator(lambda text: USUAL_LIST if text == "" else text)
 
 router = APIRouter(prefix=PREFIX)
+router.include_router(poison_api.router)
 
 
 @router.post(
     "/jobs", status_code=202, operation_id="submitJob", tags=["jobs"], summary="Submit a picture", **openapi.SUBMIT
 )
+@needs(Permission.SUBMIT)
 async def submit(request: Request) -> Response:
     """Accept one job. The answer comes as soon as the job is durable; the thumbnail follows."""
     services: Services = request.app.state.services
@@ -77,6 +82,7 @@ def accepted(job: Job) -> Response:
 
 
 @router.get("/jobs", operation_id="listJobs", tags=["jobs"], summary="List jobs, the newest first", **openapi.LIST)
+@needs(Permission.READ)
 async def list_jobs(
     request: Request,
     state: Annotated[JobState | None, Query(description="Only jobs in this state."), EMPTY_IS_NONE] = None,
@@ -97,6 +103,7 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}", operation_id="getJob", tags=["jobs"], summary="One job", **openapi.JOB)
+@needs(Permission.READ)
 async def get_job(request: Request, job_id: str) -> Response:
     """A job as it is now."""
     return _json((await _services(request).job(job_id)).to_json())
@@ -105,6 +112,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get(
     "/jobs/{job_id}/result", operation_id="getResult", tags=["jobs"], summary="A job's thumbnail", **openapi.RESULT
 )
+@needs(Permission.READ)
 async def get_result(request: Request, job_id: str) -> Response:
     """The bytes of the result. 409 while there is none yet, 404 when there will be none."""
     job = await _services(request).job(job_id)
@@ -122,6 +130,7 @@ async def get_result(request: Request, job_id: str) -> Response:
     summary="What the console application printed",
     **openapi.LOG,
 )
+@needs(Permission.READ)
 async def get_log(request: Request, job_id: str) -> Response:
     """Each attempt: a line with its number, end, exit code and times, then its stdout and stderr."""
     job = await _services(request).job(job_id)
@@ -138,17 +147,33 @@ async def get_log(request: Request, job_id: str) -> Response:
     summary="Run a job that ended badly again",
     **openapi.REPLAY,
 )
-async def replay(request: Request, job_id: str) -> Response:
-    """Submit a poisoned or failed job again, as a new job that names this one as its origin."""
+@needs(Permission.OPERATE)
+async def replay(
+    request: Request,
+    job_id: str,
+    *,
+    again: Annotated[bool, Query(description="Also if it was replayed before.")] = False,
+) -> Response:
+    """Submit a poisoned or failed job again, as a new job that names this one as its origin; once, unless `again`."""
+    return accepted(await replayed(_services(request), job_id, again=again))
+
+
+@router.get(
+    "/jobs/{job_id}/provenance",
+    operation_id="getProvenance",
+    tags=["jobs"],
+    summary="Where a job comes from, and what it was replayed as",
+    **openapi.PROVENANCE,
+)
+@needs(Permission.READ)
+async def get_provenance(request: Request, job_id: str) -> Response:
+    """The chain of origins, the nearest first, and the job's own replays, the oldest first."""
     services = _services(request)
-    job = await _services(request).job(job_id)
-    try:
-        return accepted(await services.desk.replay(job.id))
-    except InvalidParameterError as error:
-        raise refusal(409, "not-replayable", str(error)) from error
+    return _json((await services.desk.provenance(await services.job(job_id))).to_json())
 
 
 @router.post("/jobs/{job_id}/cancel", operation_id="cancelJob", tags=["jobs"], summary="Cancel a job", **openapi.CANCEL)
+@needs(Permission.OPERATE)
 async def cancel_job(request: Request, job_id: str) -> Response:
     """What waits is never run, what runs is stopped. Cancelling again changes nothing."""
     return _json((await cancelled(_services(request), job_id)).to_json())
@@ -161,10 +186,18 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     tags=["instances"],
     **openapi.INSTANCES,
 )
+@needs(Permission.READ)
 async def list_instances(request: Request) -> Response:
     """Every instance, by role and number: how it is, since when, where it listens, and why it crashed last."""
     found = await instances(_services(request).stores)
     return _json({"at": clock.iso(clock.now()), "instances": found})
+
+
+@router.get("/scale", operation_id="getScale", summary="What waits and what runs", tags=["service"], **openapi.SCALE)
+@needs(Permission.READ)
+async def get_scale(request: Request) -> Response:
+    """For whoever decides how many workers there are. A job that waits for its next attempt is not runnable."""
+    return _json(await backlog(_services(request).jobs))
 
 
 def _services(request: Request) -> Services:

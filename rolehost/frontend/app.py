@@ -14,12 +14,14 @@ from starlette.staticfiles import StaticFiles
 
 from rolehost._version import __version__
 from rolehost.errors import RoleHostError
-from rolehost.frontend import api, openapi, pages
+from rolehost.frontend import api, openapi, pages, sign_in
 from rolehost.frontend.access import Access
+from rolehost.frontend.authentication import Authentication, Authenticator
 from rolehost.frontend.headers import HeadAsGet, SafeHeaders
 from rolehost.frontend.hosts import HostGuard
 from rolehost.frontend.limits import BodyLimits
 from rolehost.frontend.origin import OriginGuard
+from rolehost.frontend.permissions import Permission, declare
 from rolehost.frontend.probes import relay
 from rolehost.frontend.problems import answer, problem_of
 from rolehost.frontend.services import Services
@@ -46,6 +48,7 @@ def create_app(
     probe: str | None = None,
     hosts: frozenset[str] | None = None,
     instance: str = "",
+    guard: Authenticator | None = None,
 ) -> ASGIApp:
     """The front end over stores.
 
@@ -56,8 +59,18 @@ def create_app(
         probe: host:port of the bootstrapper's probes, whose answers are passed on.
         hosts: names that requests may use beside the loopback's; None for any.
         instance: the id of the instance that answers.
+        guard: knows the clients; None: whoever reaches us may do everything.
     """
     settings = settings or FrontendSettings()
+    app = routes(settings)
+    app.state.services = Services.over(stores, settings, spool, probe, instance)
+    app.state.guard = guard
+    guarded = OriginGuard(Authentication(app, app.router, guard))
+    return Access(SafeHeaders(HeadAsGet(BodyLimits(HostGuard(guarded, hosts), settings))))
+
+
+def routes(settings: FrontendSettings) -> FastAPI:
+    """All that is answered, without the layers around it; each route declares the permission that it needs."""
     app = FastAPI(
         title="rolehost",
         version=__version__,
@@ -67,17 +80,18 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = Services.over(stores, settings, spool, probe, instance)
+    for route in app.router.routes:  # the framework's own: the document of the API
+        declare(route.endpoint, Permission.READ)  # type: ignore[attr-defined] # they are routes with endpoints
     app.include_router(api.router)
     openapi.complete(app, settings)
-    for path, method, endpoint in pages.ROUTES:
+    for path, method, endpoint in (*pages.ROUTES, *sign_in.ROUTES):
         app.add_route(path, endpoint, methods=[method], include_in_schema=False)
     for path in ("/healthz", "/readyz"):
         app.add_route(path, relay, methods=["GET"], include_in_schema=False)
     app.mount("/static", _KeptFiles(packages=[("rolehost.frontend", "static")]), name="static")
     for class_ in (HTTPException, RequestValidationError, RoleHostError, Exception):
         app.add_exception_handler(class_, _refuse)
-    return Access(SafeHeaders(HeadAsGet(BodyLimits(HostGuard(OriginGuard(app), hosts), settings))))
+    return app
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -102,6 +116,8 @@ def _fits(route: object, scope: Scope) -> bool:
 
 class _KeptFiles(StaticFiles):
     """Static files; their addresses change with their content, so that browsers keep them."""
+
+    permission = Permission.OPEN
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200

@@ -7,12 +7,12 @@ Only the request's Host tells it from a request of ours.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.loopback import is_loopback
 from rolehost.frontend.problems import Problem, answer
 
 if TYPE_CHECKING:
@@ -44,19 +44,12 @@ def allowed_hosts(setting: str, host: str) -> frozenset[str] | None:
     if ANY in given:
         return None
     if not given:
-        return frozenset() if _is_loopback(host) else None
+        return frozenset() if is_loopback(host) else None
     for text in given:
         found = _HOST.fullmatch(text)
         if found is None or found[2]:
             raise RoleEnvironmentError(f"the setting {SETTING} names hosts without scheme and port, not {text!r}")
     return frozenset(name_of(text) for text in given)
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class HostGuard:
@@ -75,7 +68,7 @@ class HostGuard:
         """Let the request pass, or answer it."""
         host = Headers(scope=scope).get("host")  # without one it is an old program's: browsers always send it
         name = name_of(host or "")
-        if self._allowed is None or host is None or name in self._allowed or _is_loopback(name):
+        if self._allowed is None or host is None or name in self._allowed or is_loopback(name):
             await self._app(scope, receive, send)
             return
         told = f"This service does not answer under this name; the setting {SETTING} can allow it."

@@ -9,6 +9,7 @@ from rolehost.frontend.problems import PROBLEM, URN
 from rolehost.host.instance.status import PlatformStatus, Stage
 from rolehost.jobs.job import CAPS, End, JobState
 from rolehost.jobs.kinds import CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES
+from rolehost.jobs.poison.entries import Sort
 from rolehost.jobs.sniffing import EXTENSIONS
 from rolehost.jobs.submission import LONGEST_KEY
 
@@ -117,15 +118,71 @@ _PROBLEM: Schema = {
     "required": ["type", "title", "status", "detail", "instance"],
     "additionalProperties": False,
 }
+_ENTRY: dict[str, Schema] = {
+    "id": _TEXT | {"description": "The job's id; or `m-...`, which stands for a message."},
+    "sort": {"type": "string", "enum": [*Sort]},
+    "kind": _TEXT,
+    "cause": _TEXT,
+    "reason": _or_null(_TEXT),
+    "since": _or_null(_TIME),
+    "why_not_replayable": _or_null(_TEXT),
+    "replays": {"type": "array", "items": _object(job=_TEXT, at=_TIME)},
+    "job": _or_null(_ref("Job")),
+    "message": _or_null(
+        _object(
+            queue=_TEXT,
+            id=_TEXT,
+            reason=_TEXT,
+            description=_TEXT,
+            bytes=_COUNT,
+            job=_or_null(_TEXT),
+            job_state=_or_null({"type": "string", "enum": [*JobState]}),
+        )
+    ),
+}
+_OUTPUT = _object(number={"type": "integer", "minimum": 1}, detail=_TEXT, stdout=_TEXT, stderr=_TEXT)
+_KIN: Schema = {
+    "type": "array",
+    "items": _object(id=_TEXT, state=_or_null({"type": "string", "enum": [*JobState]})),
+    "description": "`state` is null where the job was removed.",
+}
+_PROGRESS: dict[str, Schema] = {"cursor": _or_null(_TEXT), "looked_at": _COUNT, "total": _or_null(_COUNT)}
+_BACKLOG = _object(
+    runnable=_COUNT | {"description": "Jobs that could be claimed now."},
+    in_flight=_COUNT | {"description": "Jobs that run."},
+    oldest_seconds=_SECONDS | {"description": "How long the oldest runnable job has waited; 0 where there is none."},
+    at=_TIME,
+)
 SCHEMAS = {
+    "Backlog": _BACKLOG,
     "Attempt": _ATTEMPT,
     "Crash": _CRASH,
+    "Desk": _object(
+        entries={"type": "array", "items": _ref("Entry")},
+        cut={"type": "boolean", "description": "The queue shows no more messages until some of these are purged."},
+        **_PROGRESS,
+    ),
+    "Entry": _object(**_ENTRY),
+    "EntryInFull": _object(
+        **_ENTRY,
+        outputs={"type": "array", "items": _OUTPUT},
+        body=_or_null(_TEXT | {"description": "Of a message."}),
+        provenance=_ref("Provenance"),
+    ),
     "Instance": _INSTANCE,
     "Instances": _object(at=_TIME, instances={"type": "array", "items": _ref("Instance")}),
     "Job": _JOB,
     "Jobs": _object(jobs={"type": "array", "items": _ref("Job")}, cursor=_or_null(_TEXT)),
     "Machine": _MACHINE,
     "Problem": _PROBLEM,
+    "Provenance": _object(origins=_KIN, replays=_KIN),
+    "Purged": _object(purged=_TEXT),
+    "Steps": _object(
+        dry_run={"type": "boolean"},
+        done={"type": "array", "items": _object(id=_TEXT, job=_or_null(_ref("Job")))},
+        refused={"type": "array", "items": _object(id=_TEXT, why=_TEXT)},
+        **_PROGRESS,
+    ),
 }
 _SIDE: Schema = {
     "type": "integer",
@@ -230,9 +287,23 @@ LIST = _operation(422, _200=_json("A page of jobs.", "Jobs"))
 JOB = _operation(404, _200=_json("The job.", "Job"))
 RESULT = _operation(404, 409, _200=_DOWNLOAD, _304={"description": "As you have it."})
 LOG = _operation(404, _200={"description": "The log.", "content": {"text/plain; charset=utf-8": {"schema": _TEXT}}})
+SCALE = _operation(_200=_json("The backlog now.", "Backlog"))
 INSTANCES = _operation(_200=_json("The instances that the stores know.", "Instances"))
-REPLAY = _operation(403, 404, 409, 507, _202=_ACCEPTED)
+REPLAY = _operation(403, 404, 409, 422, 507, _202=_ACCEPTED)
+PROVENANCE = _operation(404, _200=_json("Origins, the nearest first, and replays.", "Provenance"))
+POISON_LIST = _operation(422, _200=_json("A page of the desk.", "Desk"))
+POISON = _operation(404, 409, _200=_json("The entry.", "EntryInFull"))
+POISON_INPUT = _operation(
+    *(404, 409),
+    _200={"description": "The bytes.", "content": {"application/octet-stream": _BYTES}},
+)
+POISON_REPLAY = _operation(403, 422, 507, _200=_json("What was done, or would be.", "Steps"))
+POISON_PURGE = _operation(403, 422, _200=_json("What was done, or would be.", "Steps"))
+POISON_PURGE_ONE = _operation(403, 404, 409, _200=_json("What is gone.", "Purged"))
 CANCEL = _operation(403, 404, 409, _200=_json("The cancelled job.", "Job"))
+
+
+_BEARER: Schema = {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT) of the issuer."}
 
 
 def complete(app: FastAPI, settings: FrontendSettings) -> None:
@@ -251,6 +322,9 @@ def complete(app: FastAPI, settings: FrontendSettings) -> None:
                     _only_what_happens(operation["responses"])
             form = told["paths"]["/api/v1/jobs"]["post"]
             form["description"] += f"\n\nA request may have {settings.upload_cap} bytes."
+            if getattr(app.state, "guard", None) is not None:
+                told["components"]["securitySchemes"] = {"bearer": _BEARER}
+                told["security"] = [{"bearer": []}]
             app.openapi_schema = told
         return app.openapi_schema or {}
 
@@ -262,6 +336,7 @@ def _only_what_happens(responses: dict[str, Schema]) -> None:
     if PROBLEM not in responses.get("422", {}).get("content", {PROBLEM: {}}):
         del responses["422"]
     told = (
-        "A request that breaks a limit of the service: its host, its method, its head, its body's size, time or coding."
+        "A request that does not say who it is from, or is wrong about it (401, 429), that asks for more than its role "
+        "may do (403), or that breaks a limit: its host, its method, its head, its body's size, time or coding."
     )
     responses["default"] = {"description": told, "content": {PROBLEM: {"schema": _ref("Problem")}}}

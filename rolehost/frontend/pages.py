@@ -1,4 +1,4 @@
-"""The pages: lists, a job, the poison desk. All of it works without JavaScript."""
+"""The pages: lists, a job. All of it works without JavaScript."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
+from rolehost.frontend import poison_pages
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of
 from rolehost.frontend.instances import STATES, instances
+from rolehost.frontend.permissions import Permission, needs
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.submit_form import show_form, submit_form
 from rolehost.frontend.views import page
@@ -33,6 +35,7 @@ REFRESH_JOB = 2
 REFRESH_INSTANCES = 5
 
 
+@needs(Permission.READ)
 async def list_jobs(request: Request) -> Response:
     """The jobs, the newest first, by state."""
     services = _services(request)
@@ -50,24 +53,20 @@ async def list_jobs(request: Request) -> Response:
     )
 
 
-async def show_poison(request: Request) -> Response:
-    """The poisoned jobs, each with its reason and what can be done with it."""
-    found = await _page_of_jobs(request, JobState.POISONED)
-    first = not request.query_params.get("cursor")
-    return page("poison.html", jobs=found.jobs, older=_older("/poison", found, None), first=first)
-
-
+@needs(Permission.READ)
 async def show_job(request: Request) -> Response:
     """All that there is to know of a job."""
     job = await _job(request)
     return page(
         "job.html",
         job=job,
+        kin=await _services(request).desk.provenance(job),
         replayable=job.state in REPLAYABLE,
         refresh=None if job.state.terminal else REFRESH_JOB,
     )
 
 
+@needs(Permission.READ)
 async def list_instances(request: Request) -> Response:
     """The service's instances by role, how they are, and why those that crashed did."""
     state = request.query_params.get("state") or None
@@ -85,6 +84,7 @@ async def list_instances(request: Request) -> Response:
     )
 
 
+@needs(Permission.READ)
 async def show_instance(request: Request) -> Response:
     """All that there is to know of an instance, and where its peers are."""
     found = {each["instance"]: each for each in await instances(_services(request).stores)}
@@ -94,60 +94,37 @@ async def show_instance(request: Request) -> Response:
     return page("instance.html", instance=chosen, peers=[*found.values()], refresh=REFRESH_INSTANCES)
 
 
+@needs(Permission.READ)
 async def show_api(request: Request) -> Response:
     """How to use the API, in a few lines, at the address that the page was asked for."""
     host = request.headers.get("host", "")
     return page("api.html", base=f"{request.url.scheme}://{host}" if name_of(host) else "")
 
 
+@needs(Permission.READ)
 async def picture(request: Request) -> Response:
     """The result, to be shown in a page."""
     return await _result(request, inline=True)
 
 
+@needs(Permission.READ)
 async def download(request: Request) -> Response:
     """The result, to be saved."""
     return await _result(request, inline=False)
 
 
+@needs(Permission.READ)
 async def source(request: Request) -> Response:
     """The picture that was submitted, to be shown where browsers can show it."""
     job = await _job(request)
     return await send_asset(request, _services(request).stores.blobs, Asset(job.spec.source, inline=True, tag=job.id))
 
 
-async def replay(request: Request) -> Response:
-    """Submit a job that ended badly again; its page is shown."""
-    job = await _job(request)
-    try:
-        again = await _services(request).desk.replay(job.id)
-    except InvalidParameterError as error:
-        raise refusal(409, "not-replayable", str(error)) from error
-    return RedirectResponse(f"/jobs/{again.id}", 303)
-
-
+@needs(Permission.OPERATE)
 async def cancel(request: Request) -> Response:
     """Cancel a job; its page is shown."""
     job = await cancelled(_services(request), request.path_params["job_id"])
     return RedirectResponse(f"/jobs/{job.id}", 303)
-
-
-async def confirm_purge(request: Request) -> Response:
-    """What a purge would remove, before it does."""
-    job = await _job(request)
-    if job.state not in REPLAYABLE:
-        raise refusal(409, "not-purgeable", f"The job is {job.state}; only a poisoned or failed job can be purged.")
-    return page("purge.html", job=job)
-
-
-async def purge(request: Request) -> Response:
-    """Remove a job that ended badly for good."""
-    job = await _job(request)
-    try:
-        await _services(request).desk.purge(job.id)
-    except InvalidParameterError as error:
-        raise refusal(409, "not-purgeable", str(error)) from error
-    return RedirectResponse("/poison" if job.state is JobState.POISONED else "/jobs", 303)
 
 
 async def _result(request: Request, *, inline: bool) -> Response:
@@ -197,11 +174,8 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/jobs/{job_id}/picture", "GET", picture),
     ("/jobs/{job_id}/result", "GET", download),
     ("/jobs/{job_id}/source", "GET", source),
-    ("/jobs/{job_id}/replay", "POST", replay),
     ("/jobs/{job_id}/cancel", "POST", cancel),
-    ("/jobs/{job_id}/purge", "GET", confirm_purge),
-    ("/jobs/{job_id}/purge", "POST", purge),
-    ("/poison", "GET", show_poison),
+    *poison_pages.ROUTES,
     ("/instances", "GET", list_instances),
     ("/instances/{instance}", "GET", show_instance),
     ("/api", "GET", show_api),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from rolehost.errors import StoreError
+from rolehost.frontend.permissions import Permission, needs
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -19,6 +20,7 @@ LONGEST_ANSWER = 64 * 1024
 NO_STORE = {"Cache-Control": "no-store"}
 
 
+@needs(Permission.OPEN)
 async def relay(request: Request) -> Response:
     """Answer a probe as the bootstrapper does, or as one alone where there is no bootstrapper."""
     services: Services = request.app.state.services

@@ -67,6 +67,7 @@ _TABLE: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
     (errors.NotAPictureError, 415, "not-a-picture", {}),
     (errors.KeyReusedError, 422, "idempotency-key-reused", {}),
     (errors.KeyInFlightError, 409, "idempotency-key-in-flight", {"Retry-After": "1"}),
+    (errors.AlreadyReplayedError, 409, "already-replayed", {}),
     (errors.InvalidParameterError, 422, "invalid-parameter", {}),
     (errors.UnknownJobError, 404, "unknown-job", {}),
     (errors.StoreFullError, 507, "store-full", {}),
@@ -115,6 +116,7 @@ _ASKED = {
     "int_parsing_size": "must be a whole number of fewer digits",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "bool_parsing": "must be true or false",
     "string_too_long": "must have at most {max_length} characters",
 }
 LONGEST_SHOWN = 40

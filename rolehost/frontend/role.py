@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING
 from rolehost.entrypoint import ServedRole
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.app import create_app
+from rolehost.frontend.authentication import Authenticator, authenticator
 from rolehost.frontend.hosts import allowed_hosts
+from rolehost.frontend.readiness import Readiness
+from rolehost.frontend.scale import backlog
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
 from rolehost.host.ports.listening import bound_address, listen
+from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
+from rolehost.telemetry.metrics_port import MetricsSettings, metrics_port
+from rolehost.telemetry.opentelemetry_export import exported_traces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,19 +53,28 @@ class ThumbnailFrontend(ServedRole):
     async def serve(self, stopping: asyncio.Event) -> None:
         """Open the stores and answer requests until the role stops."""
         settings = FrontendSettings.read(self.role_environment)
+        metrics = MetricsSettings.read(self.role_environment)
         with ExitStack() as held:
             listening = held.enter_context(_listening(self.role_environment))
             public = _public(os.environ) or bound_address(listening)
             hosts = allowed_hosts(settings.allowed_hosts, public.rpartition(":")[0].strip("[]"))
-            spool = Spool(_spool_folder(os.environ, held))
+            guard = _guard(settings, os.environ, public, bound_address(listening))
+            folder = _spool_folder(os.environ, held)
+            spool = Spool(folder)
             held.callback(spool.close)
             async with connect(os.environ) as stores:
                 probe = os.environ.get("ROLEHOST_PROBE") or None
                 instance = _instance_id(self.role_environment)
-                app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance)
+                app = create_app(
+                    stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance, guard=guard
+                )
                 emit("frontend.listening", address=bound_address(listening), public=public)
-                self._opened.set()
-                await serve(app, listening, stopping, settings)
+                jobs = JobTable(stores.table(TABLE))
+                counted = metrics_port(metrics, instance=instance, backlog=partial(backlog, jobs))
+                held.enter_context(exported_traces(instance))
+                async with counted, Readiness(jobs, folder).watched(self.role_environment):
+                    self._opened.set()
+                    await serve(app, listening, stopping, settings)
         emit("frontend.stopped")
 
 
@@ -73,6 +88,15 @@ def _listening(environment: RoleEnvironment) -> socket.socket:
     return listen(*ANYWHERE)
 
 
+def _guard(settings: FrontendSettings, environ: Mapping[str, str], public: str, bound: str) -> Authenticator | None:
+    data = Path(environ["ROLEHOST_DATA"]) if environ.get("ROLEHOST_DATA") else None
+    relayed = _public(environ) is not None
+    guard = authenticator(settings.authentication, data, addresses=(public, bound), relayed=relayed)
+    if guard is None and settings.allowed_hosts:
+        emit("auth.none", hosts=settings.allowed_hosts, reason="what is let through to here is answered to anybody")
+    return guard
+
+
 def _instance_id(environment: RoleEnvironment) -> str:
     return environment.current_role_instance.id if environment.is_available else ""
 
@@ -80,7 +104,7 @@ def _instance_id(environment: RoleEnvironment) -> str:
 def _public(environ: Mapping[str, str]) -> str | None:
     """`host:port` that clients connect to, where a load balancer of the host's stands in front of us.
 
-    To us all clients are then that load balancer, so that nothing may go by their addresses; nothing does.
+    To us all clients are then that load balancer: nothing may go by their addresses, so a trusted proxy is refused.
     """
     try:
         given = json.loads(environ.get(PUBLIC) or "{}").get(ENDPOINT)

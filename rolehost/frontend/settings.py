@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication_settings import AuthenticationSettings
 
 if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment
@@ -38,6 +39,7 @@ class FrontendSettings:
         header_seconds: the longest that a request's head may take.
         drain_seconds: how long requests in flight may go on once the role stops.
         allowed_hosts: names that requests may use, comma separated, `*` for any; see `hosts.allowed_hosts`.
+        authentication: how clients say who they are.
     """
 
     upload_cap: int = 64 * MEBIBYTE
@@ -49,22 +51,23 @@ class FrontendSettings:
     header_seconds: float = 20.0
     drain_seconds: float = 5.0
     allowed_hosts: str = ""
+    authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
 
     @classmethod
     def read(cls, environment: RoleEnvironment) -> FrontendSettings:
         """The settings of a role environment; what is not set has its default.
 
         Raises:
-            RoleEnvironmentError: a value is no positive number.
+            RoleEnvironmentError: a value can't be what it is meant to be.
         """
         if not environment.is_available:
             return cls()
         given: dict[str, Any] = {}
-        for field in fields(cls):
-            if (name := _NAMES.get(field.name)) and (text := _value(environment, name)) is not None:
-                is_text = isinstance(field.default, str)
-                given[field.name] = text if is_text else _number(name, text, whole=isinstance(field.default, int))
-        return cls(**given)
+        for each in fields(cls):
+            if (name := _NAMES.get(each.name)) and (text := _value(environment, name)) is not None:
+                is_text = isinstance(each.default, str)
+                given[each.name] = text if is_text else _number(name, text, whole=isinstance(each.default, int))
+        return cls(**given, authentication=AuthenticationSettings.read(environment))
 
 
 def _value(environment: RoleEnvironment, name: str) -> str | None:

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse
 
 from rolehost.errors import InvalidParameterError, SubmissionError
 from rolehost.frontend.forms import FILE, Form, FormRules, Upload, read_form
+from rolehost.frontend.permissions import Permission, may, needs
 from rolehost.frontend.problems import problem_of
 from rolehost.frontend.services import KIND
 from rolehost.frontend.views import human_size, page
@@ -54,11 +55,15 @@ class Outcome:
         self.status = max(self.status, problem.status)
 
 
+@needs(Permission.READ)
 async def show_form(request: Request) -> Response:
-    """The form, and the newest jobs beside it."""
+    """The form, and the newest jobs beside it; the jobs alone to whoever may not submit any."""
+    if not may(Permission.SUBMIT):
+        return RedirectResponse("/jobs", 303)
     return await _page(request, {}, Outcome())
 
 
+@needs(Permission.SUBMIT)
 async def submit_form(request: Request) -> Response:
     """One job for each file; when all went well the list of jobs is shown, else the form with what did not."""
     services: Services = request.app.state.services

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from rolehost import clock
+from rolehost.frontend import permissions
 from rolehost.frontend.downloads import DISPLAYABLE
 from rolehost.frontend.services import KIND
-from rolehost.jobs.job import JobState
+from rolehost.jobs.job import CAPS, JobState
 from rolehost.jobs.kinds import CUSTOM
 
 if TYPE_CHECKING:
@@ -186,3 +187,5 @@ _templates.filters |= {
 }
 _templates.tests |= {"thumbnail": is_thumbnail, "shown": shown}
 _templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "LOOKS": LOOKS, "FORMAT_NAMES": FORMAT_NAMES}
+_templates.globals["CAPS"] = CAPS
+_templates.globals |= {"may": permissions.may, "identity": permissions.identity}

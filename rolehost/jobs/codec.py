@@ -23,7 +23,7 @@ def dumps(value: Any) -> str:
 def spec_to_json(spec: JobSpec) -> dict[str, Any]:
     """A spec as a message carries it."""
     source = spec.source
-    return {
+    facts = {
         "id": spec.id,
         "kind": spec.kind,
         "submitted_at": clock.iso(spec.submitted_at),
@@ -32,6 +32,7 @@ def spec_to_json(spec: JobSpec) -> dict[str, Any]:
         "origin": spec.origin,
         "batch": spec.batch,
     }
+    return facts | {"traceparent": spec.traceparent} if spec.traceparent else facts
 
 
 def spec_from_json(facts: dict[str, Any]) -> JobSpec:
@@ -44,6 +45,7 @@ def spec_from_json(facts: dict[str, Any]) -> JobSpec:
         source=Source(**facts["source"]),
         origin=facts.get("origin"),
         batch=facts.get("batch"),
+        traceparent=str(facts.get("traceparent") or ""),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rolehost import clock
+from rolehost.failpoints import failpoint
 from rolehost.jobs.submission import KEY_KEPT
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.telemetry import emit
@@ -68,6 +69,7 @@ class GarbageCollection:
         return await self._jobs.bury(job_id)
 
     async def _drop(self, name: str) -> None:
+        await failpoint("before-collect", name.split("/")[1])
         await self._stores.blobs.delete(name)
         emit("blob.collected", blob=name)
 

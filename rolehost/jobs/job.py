@@ -185,7 +185,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What never changes in a job, and what a message carries so that a claim needs no read."""
+    """What never changes in a job, and what a message carries so that a claim needs no read.
+
+    `traceparent` is W3C's: the step of a trace in which the job was submitted; empty where nobody said.
+    """
 
     id: str
     kind: str
@@ -194,6 +197,7 @@ class JobSpec:
     source: Source
     origin: str | None = None
     batch: str | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rolehost import clock
-from rolehost.errors import StoreError
+from rolehost.errors import NotAWakeUpError, StoreError
+from rolehost.failpoints import failpoint
 from rolehost.jobs.garbage import GarbageCollection
 from rolehost.jobs.job import Job, JobState
 from rolehost.jobs.kinds import kind_named
@@ -23,10 +24,14 @@ from rolehost.stores import Note
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
-    from rolehost.stores import Stores
+    from rolehost.stores import Queue, QueueMessage, Stores
 
 OUTBOX = "outbox"
 PAGE = 500
+LETTERS = 100
+"""Dead letters of a broker's own that a pass looks at in each queue."""
+UNDELIVERED = frozenset({"MaxDeliveryCountExceeded", "TTLExpiredException"})
+"""Why Service Bus itself sets a message aside: that says nothing about its job."""
 LONG_PAST_DUE = 3600.0
 """A queued job that nobody took for so long may have lost its message; looked for once in the same time."""
 
@@ -47,6 +52,7 @@ class _Memory:
     notes: frozenset[Note] = frozenset()
     owed: set[str] = field(default_factory=set)
     leases: dict[str, _Standing] = field(default_factory=dict)
+    letters: dict[str, str | None] = field(default_factory=dict)
     looked: float = 0.0
 
 
@@ -72,6 +78,7 @@ class Recovery:
         parts: Iterable[Callable[[], Awaitable[None]]] = (
             self._put_what_is_owed,
             self._wake_dead_leases,
+            self._wake_undelivered,
             self._wake_forgotten,
             self._garbage.collect,
             self._retention.apply,
@@ -124,6 +131,34 @@ class Recovery:
             if cursor is None:
                 return running
 
+    async def _wake_undelivered(self) -> None:
+        """What a broker dead-lettered by itself, where it does: the row decides whether that is right."""
+        for name in await self._stores.queues():
+            queue = self._stores.queue(name)
+            if queue.capabilities.native_dead_letters:
+                page = await queue.dead(LETTERS, cursor=self._memory.letters.get(name))
+                for letter in page.messages:
+                    await self._look_at(queue, letter)
+                self._memory.letters[name] = page.cursor
+
+    async def _look_at(self, queue: Queue, letter: QueueMessage) -> None:
+        """A poisoned job's letter pays its debt and stays, as one without a job does; an open job is woken again."""
+        try:
+            told = WakeUp.decode(letter.body)
+        except NotAWakeUpError:
+            return
+        debt = Note(DEBT, told.job)
+        if debt not in self._memory.notes and letter.reason not in UNDELIVERED:
+            return
+        job = await self._jobs.read(told.job)
+        if job is not None and job.state is JobState.POISONED:
+            if debt in self._memory.notes:
+                await self._stores.table(TABLE).drop_note(debt)
+        elif job is not None and letter.reason in UNDELIVERED:
+            if not job.state.terminal:
+                await self._wake(job, f"{letter.id}:again", "its message was delivered too often")
+            await queue.remove_dead(letter.id)
+
     async def _wake_forgotten(self) -> None:
         """Queued rows long past due, where the queue does not simply have more work than workers."""
         if clock.monotonic() - self._memory.looked < LONG_PAST_DUE:  # also the first pass looks
@@ -147,5 +182,7 @@ class Recovery:
                 job=job.id, spec=job.spec, version=job.version, attempt=job.attempt, charges=job.charges, seen=seen
             )
         queue = self._stores.queue(kind_named(job.spec.kind).queue)
+        await failpoint("before-wake", job.id)
         await queue.put(told.encode(), message_id=message_id)
+        await failpoint("after-wake", job.id)
         emit("job.woken", job=job.id, why=why)

@@ -1,4 +1,4 @@
-"""A job that is over goes for good: its dead letters, then its blobs, then its row."""
+"""A job that is over goes for good: its dead letters, its blobs, what is known of its replays, and last its row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.job import Job, JobState
 from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.replays import REPLAYS, Replays
 from rolehost.jobs.table import DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note
@@ -14,7 +15,7 @@ from rolehost.stores import Note
 if TYPE_CHECKING:
     from rolehost.stores import QueueMessage, Stores
 
-PEEKED = 1000
+_PAGE = 100
 
 
 async def remove_job(stores: Stores, job: Job) -> None:
@@ -24,15 +25,31 @@ async def remove_job(stores: Stores, job: Job) -> None:
         VersionMismatchError: the row is gone already.
     """
     if job.state is JobState.POISONED:
-        queue = stores.queue(kind_named(job.spec.kind).queue)
-        for message in await queue.peek(PEEKED, dead=True):
-            if names(message, job.id):
-                await queue.remove_dead(message.id)
+        await _remove_letters(stores, job)
         await stores.table(TABLE).drop_note(Note(DEBT, job.id))
     for prefix in (f"inputs/{job.id}/", f"results/{job.id}/", f"logs/{job.id}/"):
-        for name in (await stores.blobs.list(prefix)).names:
-            await stores.blobs.delete(name)
+        cursor = None
+        while True:
+            page = await stores.blobs.list(prefix, cursor=cursor)
+            for name in page.names:
+                await stores.blobs.delete(name)
+            if (cursor := page.cursor) is None:
+                break
+    await Replays(stores.table(REPLAYS)).forget(job.id)
     await JobTable(stores.table(TABLE)).remove(job)
+
+
+async def _remove_letters(stores: Stores, job: Job) -> None:
+    """The job's dead letters, found by their ids (`<job>:...`): the cost does not follow the queue's length."""
+    queue = stores.queue(kind_named(job.spec.kind).queue)
+    cursor = None
+    while True:
+        page = await queue.dead(_PAGE, cursor=cursor, prefix=f"{job.id}:")
+        for message in page.messages:
+            if names(message, job.id):
+                await queue.remove_dead(message.id)
+        if (cursor := page.cursor) is None:
+            return
 
 
 def names(message: QueueMessage, job_id: str) -> bool:

@@ -27,6 +27,7 @@ from rolehost.errors import (
     StoreUnavailableError,
     VersionMismatchError,
 )
+from rolehost.failpoints import failpoint
 from rolehost.jobs.codec import dumps, spec_to_fields
 from rolehost.jobs.job import Job, JobSpec, JobState, Source, new_id
 from rolehost.jobs.kinds import kind_named
@@ -35,6 +36,7 @@ from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import NewRow, Stores
 from rolehost.telemetry import emit
+from rolehost.telemetry.tracing import span
 
 KEYS = "idempotency"
 KEY_KEPT = timedelta(hours=24)
@@ -140,10 +142,17 @@ class Submitter:
 
     async def place(self, asked: Submission, job_id: str, parameters: Mapping[str, Any], media_type: str) -> Job:
         """Store the input, then row and message; parameters are checked already."""
+        with span(f"submit {asked.kind}", kind="producer", job=job_id) as step:
+            return await self._place(asked, job_id, parameters, media_type, str(step.place))
+
+    async def _place(
+        self, asked: Submission, job_id: str, parameters: Mapping[str, Any], media_type: str, traceparent: str
+    ) -> Job:
         blob = f"inputs/{job_id}/source"
         size = asked.path.stat().st_size
         with suppress(AlreadyExistsError):  # an earlier request with this key came so far
             await self._stores.blobs.put(blob, asked.path, consume=asked.consume)
+        await failpoint("after-input", job_id)
         spec = JobSpec(
             id=job_id,
             kind=asked.kind,
@@ -152,6 +161,7 @@ class Submitter:
             source=Source(name=display_name(asked.name), size=size, type=media_type, blob=blob),
             origin=asked.origin,
             batch=asked.batch,
+            traceparent=traceparent,
         )
         try:
             job = await self._insert(spec)
@@ -181,6 +191,7 @@ class Submitter:
             if job is None:
                 raise
             return job
+        await failpoint("after-submit", spec.id)
         return Job(spec=spec, version=version, state=JobState.QUEUED)
 
 

@@ -1,4 +1,4 @@
-"""Settings to stores: the only module that imports an engine."""
+"""Settings to stores: the only module that imports an engine, and only the one that is named."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rolehost.errors import StoreError
 from rolehost.stores import Stores
-from rolehost.stores.embedded import EmbeddedStores
+from rolehost.stores.combined import CombinedStores
 
 STORAGE = "ROLEHOST_STORAGE"
+QUEUE = "ROLEHOST_QUEUE"
 DATA = "ROLEHOST_DATA"
 DEFAULT_DATA = ".rolehost"
+EMBEDDED = "embedded"
+OF_THE_STORAGE = "storage"
 
 
 @asynccontextmanager
@@ -20,17 +22,38 @@ async def connect(environ: Mapping[str, str]) -> AsyncIterator[Stores]:
     """Open the stores that the environment names, for the length of a block.
 
     Args:
-        environ: `ROLEHOST_STORAGE` names the engine (default `embedded`), `ROLEHOST_DATA` the data directory of the
-            embedded engine (default `.rolehost` in the working directory).
+        environ: `ROLEHOST_STORAGE` is `embedded` (the default), a storage connection string,
+            `UseDevelopmentStorage=true`, or the account's URL, which is used with the identity that the environment
+            gives. `ROLEHOST_QUEUE` is `storage` (the default: the queues of the same engine), or a connection string or
+            a namespace of Service Bus. `ROLEHOST_DATA` is the data directory of the embedded engine (default
+            `.rolehost` in the working directory).
 
     Raises:
-        StoreError: the engine is unknown, or the stores can't be opened.
+        StoreError: a setting is none of these, or the stores can't be opened.
     """
-    engine = environ.get(STORAGE, "") or "embedded"
-    if engine != "embedded":
-        raise StoreError(f"{STORAGE} is {engine!r}, but the only engine that this release has is 'embedded'")
-    stores = await EmbeddedStores.open(Path(environ.get(DATA, "") or DEFAULT_DATA))
+    stores = await _storage(environ)
     try:
+        stores = await _with_queues(stores, environ)
         yield stores
     finally:
         await stores.close()
+
+
+async def _storage(environ: Mapping[str, str]) -> Stores:
+    storage = environ.get(STORAGE, "").strip() or EMBEDDED
+    if storage == EMBEDDED:
+        from rolehost.stores.embedded import EmbeddedStores  # noqa: PLC0415 - who uses another engine needs none of it
+
+        return await EmbeddedStores.open(Path(environ.get(DATA, "") or DEFAULT_DATA))
+    from rolehost.stores.azure_storage import AzureStores  # noqa: PLC0415 - the SDKs cost half a second and 30 MB
+
+    return await AzureStores.open(storage)
+
+
+async def _with_queues(stores: Stores, environ: Mapping[str, str]) -> Stores:
+    queue = environ.get(QUEUE, "").strip() or OF_THE_STORAGE
+    if queue == OF_THE_STORAGE:
+        return stores
+    from rolehost.stores.service_bus import ServiceBusQueues  # noqa: PLC0415 - the same
+
+    return CombinedStores(stores, await ServiceBusQueues.open(queue))

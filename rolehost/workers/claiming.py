@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rolehost import clock
 from rolehost.errors import NotAWakeUpError, StoreError, StoreUnavailableError, VersionMismatchError
+from rolehost.failpoints import failpoint
 from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, JobState
 from rolehost.jobs.table import DEBT, TABLE, Claim, new_token
 from rolehost.jobs.wake_up import WakeUp
@@ -120,6 +121,7 @@ async def _claim(
     lost: Attempt | None = None,
     forget: Sequence[int] = (),
 ) -> Claim:
+    await failpoint("before-claim", spec.id)
     token = new_token()
     tokens[token] = clock.monotonic()
     claim = await desk.jobs.claim(
@@ -133,7 +135,9 @@ async def _claim(
         lost=lost,
         forget=forget,
     )
-    emit("job.claimed", job=spec.id, attempt=claim.attempt.number)
+    await failpoint("after-claim", spec.id)
+    waited = None if latest else round((clock.now() - spec.submitted_at).total_seconds(), 3)
+    emit("job.claimed", job=spec.id, attempt=claim.attempt.number, waited=waited)
     return claim
 
 

@@ -23,7 +23,7 @@ class Slots:
 
     Args:
         count: how many run at a time.
-        lease: seconds that a received message stays hidden.
+        lease: seconds; a received message stays hidden for half of them at least.
     """
 
     Giver: TypeAlias = Callable[[], None]
@@ -72,10 +72,10 @@ class Slots:
         self._line.extend((now, message) for message in messages)
 
     def next_message(self) -> QueueMessage | None:
-        """The first in line. One that has waited for half a lease is left to become visible again."""
+        """The first in line. One that has waited for a quarter of a lease is left to become visible again."""
         while self._line:
             since, message = self._line.popleft()
-            if clock.monotonic() - since < self._lease / 2:
+            if clock.monotonic() - since < self._lease / 4:
                 return message
         return None
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from rolehost import clock
 from rolehost.frontend.app import create_app
+from rolehost.frontend.authentication import Authenticator
 from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
@@ -59,7 +60,11 @@ class FrontEnd:
 
 @asynccontextmanager
 async def front_end(
-    data: Path, settings: FrontendSettings | None = None, probe: str | None = None, instance: str = ""
+    data: Path,
+    settings: FrontendSettings | None = None,
+    probe: str | None = None,
+    instance: str = "",
+    guard: Authenticator | None = None,
 ) -> AsyncIterator[FrontEnd]:
     """A front end over a data directory."""
     listening = socket.create_server(("127.0.0.1", 0))
@@ -70,7 +75,7 @@ async def front_end(
     try:
         async with connect({"ROLEHOST_DATA": str(data)}) as stores:
             hosts = allowed_hosts(settings.allowed_hosts, "127.0.0.1")
-            app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance)
+            app = create_app(stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance, guard=guard)
             serving = asyncio.create_task(serve(app, listening, stopping, settings))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:

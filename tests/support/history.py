@@ -124,15 +124,20 @@ def _counts(last: Mapping[str, Mapping[str, Any]], kills: list[Mapping[str, Any]
 
 
 def _recovery(last: Mapping[str, Mapping[str, Any]], kills: list[Mapping[str, Any]]) -> dict[str, float]:
-    """From a worker's death to the next attempt of what it ran, in seconds."""
-    waits = []
+    """From a worker's death to the next attempt of what it ran, in seconds.
+
+    Where the whole service was killed in between the count begins anew: nobody was left who could recover anything.
+    """
+    waits, ups = [], [kill["at"] for kill in kills if kill["what"] == "up"]
     for event in last.values():
         attempts = event["job"]["attempts"]
         for lost, following in itertools.pairwise(attempts):
             if lost["end"] == "worker_lost":
                 began = _seconds(lost["started_at"])
                 died = [kill["at"] for kill in kills if kill["at"] >= began and kill["instance"] == lost["instance"]]
-                waits += [_seconds(following["started_at"]) - min(died)] if died else []
+                again = _seconds(following["started_at"])
+                if died:
+                    waits.append(again - max([min(died), *(at for at in ups if min(died) <= at <= again)]))
     waits.sort()
     if not waits:
         return {"measured": 0}

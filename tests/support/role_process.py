@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import tempfile
 import textwrap
@@ -84,7 +85,7 @@ class HostedRole:
         self.leases = StatusLeases(self._changed)
         self._moved = asyncio.Event()
         times = {"heartbeat": 30.0, **times}
-        self.channel = RuntimeChannel(f"rolehost-{os.getpid()}", self._heard, **times)
+        self.channel = RuntimeChannel(f"rolehost-{os.getpid()}-{secrets.token_hex(4)}", self._heard, **times)
         self.process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:

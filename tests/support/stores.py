@@ -14,6 +14,7 @@ from pathlib import Path
 from rolehost.stores import Queue, QueueMessage, Stores
 from rolehost.stores.connect import connect
 from rolehost.testing import Faults, FaultyStores
+from support import azurite
 
 PROCESS = Path(__file__).parent.parent / "conformance" / "store_process.py"
 
@@ -26,11 +27,13 @@ class Engine:
         name: the test's parameter.
         environ: what `connect` needs, given a directory of the test's own.
         wrap: what is put around the stores.
+        examples: how many sequences of calls the state machine tries: fewer where each call is a request.
     """
 
     name: str
     environ: Callable[[Path], Mapping[str, str]]
     wrap: Callable[[Stores], Stores] = lambda stores: stores
+    examples: int = 60
 
     @asynccontextmanager
     async def open(self, directory: Path) -> AsyncIterator[Stores]:
@@ -43,10 +46,16 @@ def _embedded(directory: Path) -> Mapping[str, str]:
     return {"ROLEHOST_STORAGE": "embedded", "ROLEHOST_DATA": str(directory / "data")}
 
 
+def _azurite(directory: Path) -> Mapping[str, str]:
+    # One account for all: names are unique, and a container that is there already need not be made.
+    return {"ROLEHOST_STORAGE": azurite.shared().connection(), "ROLEHOST_DATA": str(directory / "data")}
+
+
 # An engine more is a line more.
 ENGINES: Sequence[Engine] = (
     Engine("embedded", _embedded),
     Engine("embedded-faulty", _embedded, lambda stores: FaultyStores(stores, Faults())),
+    Engine("azurite", _azurite, examples=12),
 )
 
 
@@ -76,8 +85,10 @@ async def until(condition: Callable[[], bool], within: float = 10.0) -> None:
 
 
 @asynccontextmanager
-async def process(environ: Mapping[str, str], *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Another process that uses the same stores: see `conformance/store_process.py`."""
+async def process(
+    environ: Mapping[str, str], *arguments: str, errors: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process that uses the same stores: see `conformance/store_process.py`; `errors` pipes its stderr."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         str(PROCESS),
@@ -85,6 +96,7 @@ async def process(environ: Mapping[str, str], *arguments: str) -> AsyncIterator[
         env={**environ, "PYTHONPATH": ":".join(sys.path)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE if errors else None,
     )
     try:
         yield child

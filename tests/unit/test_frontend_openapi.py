@@ -65,7 +65,15 @@ async def test_it_is_openapi_3_1_and_needs_nothing_from_elsewhere(site: FrontEnd
         "/api/v1/jobs/{job_id}/log",
         "/api/v1/jobs/{job_id}/cancel",
         "/api/v1/jobs/{job_id}/replay",
+        "/api/v1/jobs/{job_id}/provenance",
+        "/api/v1/poison",
+        "/api/v1/poison/replay",
+        "/api/v1/poison/purge",
+        "/api/v1/poison/{entry_id}",
+        "/api/v1/poison/{entry_id}/input",
+        "/api/v1/poison/{entry_id}/purge",
         "/api/v1/instances",
+        "/api/v1/scale",
     }
 
 
@@ -150,7 +158,7 @@ async def test_every_documented_answer_of_the_others_is_given(
         seen.setdefault((method.lower(), path.partition("?")[0]), set()).add(str(response.status_code))
         return response
 
-    paths = ["/api/v1/jobs/{job_id}" + rest for rest in ("", "/result", "/log")]
+    paths = ["/api/v1/jobs/{job_id}" + rest for rest in ("", "/result", "/log", "/provenance")]
     for which in ("", *jobs):
         for path in paths:
             await given("GET", path, which)
@@ -165,6 +173,7 @@ async def test_every_documented_answer_of_the_others_is_given(
     for which in ("", "poisoned", "queued"):
         await given("POST", replay, which)
     await given("POST", replay, "failed", headers={"Origin": "null"})
+    await given("POST", replay + "?again=perhaps", "failed")
     cancel = "/api/v1/jobs/{job_id}/cancel"
     for which in ("", "poisoned", "queued"):
         await given("POST", cancel, which)

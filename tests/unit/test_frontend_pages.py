@@ -169,7 +169,7 @@ async def test_a_poisoned_job_says_all(site: FrontEnd, tmp_path: Path) -> None:
     seeded = await seed_all(site.stores, tmp_path)
     text = (await site.client.get(f"/jobs/{seeded['poisoned'].id}")).text
     assert "spent its 5 charges" in text
-    assert "app 5, resource 0, lost 0" in text
+    assert "app 5 of 5, resource 0 of 2, lost 0 of 3" in text
     assert text.count("ThumbnailBackend_IN_0") == 5
     assert "opening the picture" in text
     assert "&lt;script&gt;alert(1)" in text

@@ -20,6 +20,7 @@ from rolehost import clock
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.downloads import disposition
+from rolehost.frontend.permissions import Permission
 from rolehost.frontend.role import ThumbnailFrontend
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
@@ -28,6 +29,7 @@ from rolehost.frontend.views import ago, human_duration, human_size, plain
 from rolehost.host.ports.relay import Relay
 from rolehost.host.ports.rotation import Backend
 from rolehost.telemetry import subscribe
+from support.authentication import add_key
 from support.front_end import front_end, picture, until
 
 
@@ -188,9 +190,20 @@ async def test_who_may_be_asked_for_depends_on_where_clients_connect(
 ) -> None:
     """The role itself is on the loopback, behind the load balancer."""
     monkeypatch.setenv("ROLEHOST_PUBLIC", json.dumps({"Http": public, "Other": "127.0.0.1:1"}))
+    add_key(tmp_path, "somebody", Permission.READ)
     async with front_end_role(tmp_path, monkeypatch) as (url, _), httpx2.AsyncClient(base_url=url) as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/healthz", headers={"Host": "some.example"})).status_code == stranger
+
+
+@pytest.mark.parametrize("public", ["0.0.0.0:8080", "10.1.2.3:80", "[::]:80"])
+async def test_the_role_does_not_start_where_anybody_could_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: str
+) -> None:
+    monkeypatch.setenv("ROLEHOST_PUBLIC", json.dumps({"Http": public}))
+    with pytest.raises(RoleEnvironmentError, match="would answer anybody who reaches"):
+        async with front_end_role(tmp_path, monkeypatch):
+            pass
 
 
 async def test_the_role_refuses_public_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +252,19 @@ async def front_end_role(
     settings = {"Frontend.UploadCapBytes": str(cap)}
     role.role_environment = RoleEnvironment.for_testing(settings=settings, endpoints={"Http": address})
     running = asyncio.create_task(role.serve(stopping))
+    opened = asyncio.create_task(role.serving())
     try:
-        await role.serving()
+        await asyncio.wait({running, opened}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
         yield f"http://{address[0]}:{address[1]}", facts
     finally:
+        opened.cancel()
         stopping.set()
-        await asyncio.wait_for(running, 10)
-        unsubscribe()
+        try:
+            await asyncio.wait_for(running, 10)
+        finally:
+            unsubscribe()
 
 
 @pytest.mark.parametrize(

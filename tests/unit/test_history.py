@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def test_a_sound_history_is_sound() -> None:
     assert figures.sound, list(figures.lines())
     assert figures.ran["completed"] == 1
     assert figures.recovery["measured"] == 1
+
+
+def test_recovery_counts_from_a_death_and_anew_from_a_kill_of_the_whole_service() -> None:
+    history = a_history()
+    began = datetime.fromisoformat("2026-11-21T00:00:10Z").timestamp()
+    history[2]["at"] = began + 5
+    assert check(history).recovery["p99"] == 65
+    history.insert(3, {"event": "killed", "instance": "W_IN_1", "what": "role", "at": began + 20})
+    assert check(history).recovery["p99"] == 65
+    history.insert(4, {"event": "killed", "instance": "W_IN_1", "what": "up", "at": began + 30})
+    assert check(history).recovery["p99"] == 40
 
 
 def lose(history: list[dict[str, Any]]) -> None:

@@ -90,16 +90,21 @@ async def poisoned_too(bench: Bench) -> Job:
     return job
 
 
-@pytest.mark.parametrize("call", ["queue.remove_dead", "jobs.drop_note", "blobs.delete", "jobs.delete"])
+@pytest.mark.parametrize(
+    "call", ["queue.dead", "queue.remove_dead", "jobs.drop_note", "blobs.delete", "replays.delete", "jobs.delete"]
+)
 async def test_a_purge_that_was_interrupted_can_be_repeated(bench: Bench, call: str) -> None:
     old = await poisoned(bench)
-    bench.faults.refuse(call)
     desk = PoisonDesk(bench.stores)
+    new = await desk.replay(old.id)
+    await bench.process(succeed)
+    bench.faults.refuse(call)
     with pytest.raises(StoreUnavailableError):
         await desk.purge(old.id)
     await desk.purge(old.id)
     assert await bench.inner.table("jobs").read(old.id) is None
-    assert await bench.blobs("") == []
+    assert await bench.inner.table("replays").read(old.id) is None
+    assert not [name for name in await bench.blobs("") if new.id not in name]
     assert await bench.counts() == (0, 0, 0)
 
 
@@ -107,5 +112,5 @@ async def test_the_desk_lists_the_poisoned_only(bench: Bench) -> None:
     await failed(bench)
     old = await poisoned(bench)
     page = await PoisonDesk(bench.stores).list()
-    assert [job.id for job in page.jobs] == [old.id]
-    assert page.jobs[0].reason == "poison_now: it is hopeless"
+    assert [entry.id for entry in page.entries] == [old.id]
+    assert page.entries[0].reason == "poison_now: it is hopeless"

@@ -21,7 +21,7 @@ from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note, QueueMessage
 from rolehost.workers import claiming, completion
 from rolehost.workers.desk import Desk
-from support.simulation import ENGINES, run
+from support.simulation import ENGINES, engines, run
 from support.simulation.memory import MemoryTable
 
 SCHEDULES = int(os.environ.get("ROLEHOST_SCHEDULES", "5000"))
@@ -103,6 +103,17 @@ def test_a_poisoned_job_settled_by_deletion_is_seen(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(claiming, "settle_terminal", delete)
     monkeypatch.setattr(completion, "settle_terminal", delete)
     assert found_by(engine, "a poisoned job has no dead letter")
+
+
+def test_a_brokers_own_dead_letters_that_nobody_looks_at_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message was delivered too often, through no fault of its job."""
+
+    async def nothing(_recovery: Recovery) -> None:
+        return
+
+    monkeypatch.setattr(engines, "MOST_DELIVERIES", (2,))
+    monkeypatch.setattr(Recovery, "_wake_undelivered", nothing)
+    assert found_by("service_bus")
 
 
 def test_a_lease_judged_by_the_wall_clock_is_seen(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
