@@ -22,13 +22,10 @@ def dockerfile() -> str:
 
 
 @pytest.fixture(scope="module")
-def service() -> dict[str, Any]:
-    compose = YAML(typ="safe").load(ROOT / "compose.yaml")
-    (name,) = compose["services"]
-    assert name == "rolehost"
-    service = compose["services"][name]
-    assert isinstance(service, dict)
-    return service
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "compose.yaml")["services"]
+    assert set(found) == {"front-end", "worker", "first-key", "azurite"}
+    return found
 
 
 def test_image_installs_only_what_is_locked(dockerfile: str) -> None:
@@ -64,22 +61,38 @@ def test_no_linter_rule_is_switched_off(dockerfile: str) -> None:
     assert dockerfile.startswith("ARG BASE=python:3.11-slim\n")
 
 
-def test_compose_gives_the_container_no_more_than_it_needs(service: dict[str, Any]) -> None:
-    assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the folder inside the container
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert not {"privileged", "cap_add", "network_mode", "pid"} & service.keys()
+def test_compose_gives_containers_no_more_than_they_need(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        assert service["read_only"] is True
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the folder inside the container
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"privileged", "cap_add", "network_mode", "pid"} & service.keys()
 
 
-def test_compose_waits_for_the_drain(service: dict[str, Any]) -> None:
+def test_compose_waits_for_the_drain(services: dict[str, dict[str, Any]]) -> None:
     """A drain takes 25 s at most, and a container is killed 10 s after SIGTERM where nothing else is said."""
-    assert service["stop_grace_period"] == "40s"
-    assert service["volumes"] == ["data:/data"]
+    assert {services[name]["stop_grace_period"] for name in ("front-end", "worker")} == {"40s"}
 
 
-def test_compose_is_closed_to_other_machines(service: dict[str, Any]) -> None:
-    assert service["ports"] == ["127.0.0.1:8080:8080"]
+def test_compose_is_closed_to_other_machines(services: dict[str, dict[str, Any]]) -> None:
+    published = [each for service in services.values() for each in service.get("ports", [])]
+    assert published == ["127.0.0.1:8080:8080"]
+
+
+def test_compose_makes_a_key_before_the_front_end_starts(services: dict[str, dict[str, Any]]) -> None:
+    first = services["first-key"]
+    assert first["command"] == ["key", "new", "first", "--role", "operate", "--unless-any"]
+    assert first["restart"] == "no"
+    assert first["volumes"] == services["front-end"]["volumes"] == ["front-end:/data"]
+    assert services["front-end"]["depends_on"]["first-key"]["condition"] == "service_completed_successfully"
+
+
+def test_compose_scales_its_workers(services: dict[str, dict[str, Any]]) -> None:
+    """No port and no name of its own: `--scale worker=3` makes three."""
+    worker = services["worker"]
+    assert not {"ports", "container_name", "volumes"} & worker.keys()
+    assert worker["environment"] == services["front-end"]["environment"]
 
 
 def test_ci_runs_what_the_readme_names() -> None:

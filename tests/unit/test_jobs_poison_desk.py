@@ -192,7 +192,16 @@ async def test_the_message_of_a_purged_job_is_found_behind_more_than_a_thousand(
 
 
 @pytest.mark.parametrize(
-    "text", ["m-", "m-x", "m-\u00b2", letter_id("other", "x"), letter_id("A-jobs", "x"), "m-" + "A" * 9, new_id()]
+    "text",
+    [
+        "m-",
+        "m-x",
+        "m-\u00b2",
+        letter_id("other", "x"),
+        letter_id("A-jobs", "x"),
+        "m-" + "A" * 9,
+        "01a1fd0e-642a-79f4-9ac7-2614ab6e155f",
+    ],
 )
 async def test_ids_of_no_entry(desk: PoisonDesk, text: str) -> None:
     assert from_letter_id(text) is None
