@@ -105,7 +105,12 @@ def sign_out(*, data: Data = DATA) -> None:
     """Sign everybody out of the pages; keys stay as they are."""
     from rolehost.frontend.sign_in_sessions import SECRET_FILE  # noqa: PLC0415 - heavy, `--help` needs none of it
 
-    (data / SECRET_FILE).unlink(missing_ok=True)
+    try:
+        (data / SECRET_FILE).unlink()
+    except FileNotFoundError:
+        raise RoleHostError(
+            f"there is no session secret in {data}: nobody has signed in, or Frontend.SessionSecretFile names another"
+        ) from None
     print("everybody is signed out")
 
 

@@ -76,10 +76,12 @@ class Authenticator:
             RefusedError: what it says is not so, or can't be known now.
         """
         headers = Headers(scope=scope)
-        if "authorization" in headers:
-            return await self._bearer(scope, headers.getlist("authorization"))
-        if self.proxy is not None and (found := self.proxy.identity(scope)):
-            return found
+        told = headers.getlist("authorization")
+        proxied = self.proxy.identity(scope) if self.proxy is not None else None
+        if proxied is not None and not any(PREFIX in value for value in told):
+            return proxied  # a token that stands beside it was for the proxy, which has judged it
+        if told:
+            return await self._bearer(scope, told)
         return self.sessions.identity(scope) or NOBODY
 
     async def _bearer(self, scope: Scope, values: list[str]) -> Identity:

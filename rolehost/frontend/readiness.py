@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from rolehost import clock
@@ -68,10 +68,8 @@ class Readiness:
             if before != told:
                 emit("frontend.troubled" if told else "frontend.recovered", why=told or before)
             if told or before:
-                try:
+                with suppress(RoleEnvironmentError):  # no host: the probes ask the stores themselves
                     environment.report_trouble(told, 3 * (LOOK_EVERY + PATIENCE))
-                except RoleEnvironmentError:  # no host: the probes ask the stores themselves
-                    told = ""
             await clock.sleep(LOOK_EVERY)
 
     async def _stores(self) -> str:

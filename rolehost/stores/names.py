@@ -13,6 +13,7 @@ _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}", re.ASCII)
 _KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\#?]{1,512}")
 _BLOB = re.compile(r"(?!\.)[A-Za-z0-9._-]+(/(?!\.)[A-Za-z0-9._-]+)*", re.ASCII)
 _BLOB_PREFIX = re.compile(r"[A-Za-z0-9._/-]*", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LARGEST_PAGE = 5000
 
 
@@ -111,6 +112,20 @@ def page_size(limit: int) -> int:
 def to_cursor(place: str) -> str:
     """An opaque text that stands for a place in a list."""
     return base64.urlsafe_b64encode(b"1" + place.encode()).decode().rstrip("=")
+
+
+def number_from_cursor(cursor: str | None) -> int:
+    """The place that the cursor of a list of messages stands for; 0 is before the first.
+
+    Raises:
+        InvalidParameterError: the cursor is not one of ours.
+    """
+    place = from_cursor(cursor)
+    if place is None:
+        return 0
+    if not _NUMBER.fullmatch(place):
+        raise InvalidParameterError("the cursor is not one that this list gave", "cursor")
+    return int(place)
 
 
 def from_cursor(cursor: str | None) -> str | None:

@@ -42,6 +42,7 @@ _WARNINGS = frozenset(
         "endpoint.no_port",
         "environment.change_cancelled",
         "environment.change_unreadable",
+        "frontend.troubled",
         "generation.not_removed",
         "http.failed",
         "http.server_warning",
@@ -60,6 +61,7 @@ _WARNINGS = frozenset(
         "log.not_kept",
         "message.malformed",
         "message.orphaned",
+        "metrics.not_listening",
         "recovery.failed",
         "resource.over_at_start",
         "resources.not_shared",
@@ -72,6 +74,7 @@ _WARNINGS = frozenset(
         "store.forbidden",
         "store.unavailable",
         "task.killed",
+        "traces.not_exported",
         "update.late",
         "worker.paused",
     }

@@ -25,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ROOT / "deploy" / "azurite"
+WITH_PARENT = ROOT / "tests" / "fixtures" / "azurite" / "with_parent.js"
 CACHE = ROOT / ".cache" / "azurite"
 ACCOUNT = "devstoreaccount1"
 # Published with the emulator, the same everywhere.
@@ -55,20 +56,27 @@ class Azurite:
     def start(self) -> Azurite:
         """Start it, and wait until it answers on its three ports."""
         # The server ends with this process, even one that is killed: its stdin does then.
-        command = ["node", "--require", str(PACKAGES / "with_parent.js"), str(installed()), *self._options()]
+        command = ["node", "--require", str(WITH_PARENT), str(installed()), *self._options()]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "AZURITE_ACCOUNTS": _accounts()},
         )
+        try:
+            self._wait(self.process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _STARTED_WITHIN
         for port in self.ports:
             while not _answers(port):
-                assert self.process.poll() is None, f"Azurite ended with {self.process.returncode}"
+                assert process.poll() is None, f"Azurite ended with {process.returncode}"
                 assert time.monotonic() < deadline, "Azurite did not start"
                 time.sleep(0.02)
-        return self
 
     def stop(self) -> None:
         """SIGTERM: what it was told is kept. (A SIGKILL loses up to five seconds, acknowledged or not.)"""

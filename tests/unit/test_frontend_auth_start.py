@@ -13,9 +13,9 @@ import pytest
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication import authenticator
-from rolehost.frontend.keys import FILE, hashed, read_keys
+from rolehost.frontend.keys import FILE, hashed, make_key, read_keys
 from rolehost.frontend.permissions import Permission
-from support.authentication import ANY_HOST, add_key, guard_of, settings_of
+from support.authentication import ANY_HOST, add_key, bearer, guard_of, settings_of
 from support.commands import invoke
 from support.front_end import front_end
 
@@ -98,6 +98,21 @@ async def test_a_listed_proxy_is_believed(tmp_path: Path, headers: dict[str, str
         assert (await site.client.get("/api/v1/jobs", headers=headers)).status_code == status
 
 
+async def test_a_token_for_the_proxy_is_the_proxy_s_business(tmp_path: Path) -> None:
+    """Azure's passes on what it was sent, too."""
+    key = add_key(tmp_path / "data", "ci", Permission.OPERATE)
+    guard = guard_of(tmp_path / "data", TrustedProxies="127.0.0.1")
+    told = principal(NAME, ("roles", "read"), **TYPES)
+    async with front_end(tmp_path / "data", ANY_HOST, guard=guard) as site:
+        for headers, status in (
+            (told | bearer("eyJ.a.token"), 403),
+            (bearer("eyJ.a.token"), 401),
+            (told | bearer(key), 415),
+            (told | bearer(make_key()), 401),
+        ):
+            assert (await site.client.post("/api/v1/jobs", headers=headers)).status_code == status
+
+
 async def test_others_are_not_believed(tmp_path: Path) -> None:
     guard = guard_of(None, TrustedProxies="10.0.0.4")
     async with front_end(tmp_path / "data", ANY_HOST, guard=guard) as site:
@@ -144,6 +159,8 @@ def test_the_command_makes_lists_and_removes_keys(tmp_path: Path) -> None:
     assert invoke("key", "remove", "alice", "--data", data).exit_code == 0
     assert invoke("key", "remove", "alice", "--data", data).exit_code == 1
     assert [each.name for each in read_keys(path)] == ["bob"]
+    nobody = invoke("key", "sign-out", "--data", data)
+    assert (nobody.exit_code, "no session secret" in nobody.stderr) == (1, True)
     assert sorted(each.name for each in data.iterdir() if each.name.startswith(".")) == []
 
 

@@ -40,6 +40,7 @@ def stand_in() -> StandIn:
             QUEUE: QueueOptions(max_delivery_count=1000),
             "unique": QueueOptions(duplicate_window=60),
             "short": QueueOptions(lock_seconds=1.2),
+            "Some.Others/queue": QueueOptions(),
         }
     )
 
@@ -323,6 +324,21 @@ async def test_a_dead_letter_is_removed_from_behind_others_which_stay(bus: Stand
     assert bus.counts(f"{QUEUE}/$DeadLetterQueue")["locked"] == 0
     assert [letter.body for letter in letters] == [str(number) for number in range(30) if number != 20]
     assert (letters[0].reason, letters[0].description) == ("r" * 4096, "d" * 4096)
+
+
+async def test_an_id_that_is_longer_than_the_broker_takes(bus: StandIn, queues: ServiceBusQueues) -> None:
+    queue = queues.queue(QUEUE)
+    long = "job:" + "v" * 200
+    await queue.put("x", message_id=long)
+    (message,) = await receive(queue)
+    assert message.id == long
+    await queue.release(message, body="y")
+    (message,) = await receive(queue)
+    assert message.id == f"{long}:1"
+    await queue.dead_letter(message, reason="r")
+    assert [letter.id for letter in (await queue.dead(5, prefix=long)).messages] == [f"{long}:1"]
+    assert await queue.remove_dead(f"{long}:1")
+    assert bus.counts(QUEUE)["dead"] == 0
 
 
 async def test_a_receiver_that_leaves_takes_nothing_along(bus: StandIn) -> None:

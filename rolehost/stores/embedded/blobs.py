@@ -21,14 +21,16 @@ from typing import Final, TypeVar
 
 from rolehost.errors import AlreadyExistsError, NotFoundError, StoreError, StoreUnavailableError
 from rolehost.failpoints import crossed
+from rolehost.stores import names
 from rolehost.stores.blobs import BlobFacts, BlobPage
-from rolehost.stores.embedded import files, names
+from rolehost.stores.embedded import files
 from rolehost.stores.embedded.layout import Layout
 
 Result = TypeVar("Result")
 
 PIECE: Final = 256 * 1024
 _THREADS: Final = 8
+_LONGEST_NAME: Final = 240  # it is one file name, of 255 bytes at most
 _CHECKSUM: Final = "user.rolehost.sha256"
 
 
@@ -47,27 +49,27 @@ class FileBlobs:
 
     async def put(self, name: str, source: Path | bytes, *, consume: bool = False) -> BlobFacts:
         """See `Blobs.put`."""
-        return await self._in_thread(lambda: self._put(names.blob_name(name), source, consume=consume))
+        return await self._in_thread(lambda: self._put(names.blob_name(name, _LONGEST_NAME), source, consume=consume))
 
     async def download(self, name: str, target: Path) -> BlobFacts:
         """See `Blobs.download`."""
-        return await self._in_thread(lambda: self._download(names.blob_name(name), target))
+        return await self._in_thread(lambda: self._download(names.blob_name(name, _LONGEST_NAME), target))
 
     async def stream(self, name: str) -> AsyncIterator[bytes]:
         """See `Blobs.stream`."""
         # A buffered file has a lock of its own: closing waits for a read that a cancelled caller left behind.
-        blob = await self._in_thread(lambda: os.fdopen(self._open(names.blob_name(name)), "rb", PIECE))
+        blob = await self._in_thread(lambda: os.fdopen(self._open(names.blob_name(name, _LONGEST_NAME)), "rb", PIECE))
         with blob:
             while piece := await self._in_thread(lambda: blob.read(PIECE)):
                 yield piece
 
     async def facts(self, name: str) -> BlobFacts:
         """See `Blobs.facts`."""
-        return await self._in_thread(lambda: self._facts(names.blob_name(name)))
+        return await self._in_thread(lambda: self._facts(names.blob_name(name, _LONGEST_NAME)))
 
     async def delete(self, name: str) -> None:
         """See `Blobs.delete`."""
-        await self._in_thread(lambda: self._path(names.blob_name(name)).unlink(missing_ok=True))
+        await self._in_thread(lambda: self._path(names.blob_name(name, _LONGEST_NAME)).unlink(missing_ok=True))
 
     async def list(self, prefix: str = "", *, limit: int = 1000, cursor: str | None = None) -> BlobPage:
         """See `Blobs.list`."""

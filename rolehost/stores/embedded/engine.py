@@ -15,11 +15,11 @@ from rolehost.stores.embedded import files, queues, schema, tables
 from rolehost.stores.embedded.bells import Bells
 from rolehost.stores.embedded.blobs import FileBlobs
 from rolehost.stores.embedded.layout import Layout
-from rolehost.stores.embedded.names import queue_name, table_name
 from rolehost.stores.embedded.queues import EmbeddedQueue
 from rolehost.stores.embedded.reader import Reader
 from rolehost.stores.embedded.tables import EmbeddedTable
 from rolehost.stores.embedded.writer import Transaction, Writer
+from rolehost.stores.names import queue_name, table_name
 
 
 class EmbeddedStores:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rolehost.errors import AlreadyExistsError, InvalidParameterError, StoreError, StoreFullError, StoreUnavailableError
 from rolehost.stores.embedded.layout import PRIVATE_FILE
+from rolehost.stores.files import new, opened_regular, translated, write_all
+
+__all__ = [
+    "Content",
+    "checksum",
+    "copy",
+    "flush_directory",
+    "may_be_moved",
+    "new",
+    "opened_regular",
+    "sweep",
+    "translated",
+    "unfinished",
+    "write",
+]
 
 _BLOCK: Final = 1024 * 1024
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +43,6 @@ class Content:
 
     size: int
     sha256: str
-
-
-@contextmanager
-def opened_regular(path: Path) -> Iterator[int]:
-    """A regular file, open for reading: never what a link points to, never a device or a pipe that would hang us.
-
-    Raises:
-        InvalidParameterError: it is something else, or missing.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
-            raise InvalidParameterError(f"{path.name!r} can't be read as a regular file", "source") from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise InvalidParameterError(f"{path.name!r} is no regular file", "source")
-        yield file
-    finally:
-        os.close(file)
 
 
 def may_be_moved(file: int, directory: Path) -> bool:
@@ -97,26 +87,6 @@ def sweep(directory: Path) -> None:
                 os.close(file)
 
 
-@contextmanager
-def new(path: Path) -> Iterator[int]:
-    """A file that didn't exist before; it is gone again if the block fails.
-
-    Raises:
-        AlreadyExistsError: there is something with this path.
-    """
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    except FileExistsError:
-        raise AlreadyExistsError(f"there is a file {path.name!r} already") from None
-    try:
-        yield file
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)
-
-
 def copy(source: int, target: int | None) -> Content:
     """Copy a file from its beginning; without a target only read it."""
     digest = hashlib.sha256()
@@ -126,7 +96,7 @@ def copy(source: int, target: int | None) -> Content:
         digest.update(block)
         size += len(block)
         if target is not None:
-            _write_all(target, block)
+            write_all(target, block)
     return Content(size, digest.hexdigest())
 
 
@@ -137,7 +107,7 @@ def checksum(file: int) -> Content:
 
 def write(target: int, content: bytes) -> Content:
     """Write bytes."""
-    _write_all(target, content)
+    write_all(target, content)
     return Content(len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -148,16 +118,3 @@ def flush_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def translated(error: OSError) -> StoreError:
-    """What an error of the file system means to a caller."""
-    if error.errno in _FULL:
-        return StoreFullError("no space is left on the disk")
-    return StoreUnavailableError(f"the file system does not answer: {error.strerror or error}")
-
-
-def _write_all(target: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(target, rest) :]

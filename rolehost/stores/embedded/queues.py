@@ -11,7 +11,7 @@ from typing import Final
 
 from rolehost import clock
 from rolehost.errors import LimitExceededError, ReceiptMismatchError
-from rolehost.stores.embedded import names
+from rolehost.stores import names
 from rolehost.stores.embedded.bells import LOOK_EVERY, Bells
 from rolehost.stores.embedded.reader import Reader
 from rolehost.stores.embedded.writer import Transaction, Writer

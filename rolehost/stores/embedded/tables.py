@@ -9,7 +9,7 @@ from typing import Final
 
 from rolehost import clock
 from rolehost.errors import AlreadyExistsError, InvalidParameterError, LimitExceededError, VersionMismatchError
-from rolehost.stores.embedded import names
+from rolehost.stores import names
 from rolehost.stores.embedded.reader import Reader
 from rolehost.stores.embedded.writer import Transaction, Writer
 from rolehost.stores.tables import Fields, Note, Page, Row, Scalar, TableLimits, TagCounts

@@ -14,7 +14,7 @@ from rolehost.errors import InvalidParameterError, ReceiptMismatchError, StoreUn
 from rolehost.stores import names
 from rolehost.stores.queues import DeadPage
 from rolehost.stores.service_bus.link import Link
-from rolehost.stores.service_bus.messages import incoming
+from rolehost.stores.service_bus.messages import id_of, incoming
 
 Look: TypeAlias = "Callable[[ServiceBusReceiver], Awaitable[list[ServiceBusReceivedMessage]]]"
 
@@ -74,7 +74,7 @@ class DeadLetters:
             if len(found) == limit or looked_at == _MOST_LOOKED_AT:
                 return DeadPage(messages=[incoming(letter) for letter in found], cursor=names.to_cursor(str(last)))
             looked_at, last = looked_at + 1, message.sequence_number or 0
-            if str(message.message_id or "").startswith(prefix):
+            if id_of(message).startswith(prefix):
                 found.append(message)
         return DeadPage(messages=[incoming(letter) for letter in found])
 
@@ -88,7 +88,7 @@ class DeadLetters:
         """
         before, wanted = 0, set()
         async for message in browse(self._link):
-            if message.message_id == message_id:
+            if id_of(message) == message_id:
                 wanted.add(message.sequence_number)
             elif not wanted:
                 before += 1

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
+from rolehost.errors import InvalidParameterError
+from rolehost.stores import names
 from rolehost.stores.service_bus.administration import Administration, QueueFacts
 from rolehost.stores.service_bus.link import Pulse
 from rolehost.stores.service_bus.namespace import Bounds, Credential, Namespace, Reach
@@ -68,8 +70,12 @@ class ServiceBusQueues:
         return self._queues[name]
 
     async def queues(self) -> Sequence[str]:
-        """Names of queues, sorted: all of the namespace where we may list them, else those that were opened here."""
-        return sorted({*(await self._administration.names() or ()), *self._queues})
+        """Names of queues, sorted: all of the namespace where we may list them, else those that were opened here.
+
+        A queue of others, whose name none of ours can have, is not among them.
+        """
+        listed = await self._administration.names() or ()
+        return sorted({name for name in listed if _may_be_ours(name)} | self._queues.keys())
 
     @property
     def opened(self) -> Sequence[str]:
@@ -99,3 +105,11 @@ class ServiceBusQueues:
         if self._namespace.credential is not None:
             with suppress(Exception):
                 await self._namespace.credential.close()
+
+
+def _may_be_ours(name: str) -> bool:
+    try:
+        names.queue_name(name)
+    except InvalidParameterError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import timedelta
 from typing import Final
@@ -12,19 +13,37 @@ from azure.servicebus.amqp import AmqpMessageBodyType
 from rolehost import clock
 from rolehost.stores.queues import QueueMessage
 
+_LONGEST_ID: Final = 128
+_WHOLE_ID: Final = "rolehost-id"
+"""The property with an id that is longer than Service Bus takes; its hash stands in for it."""
 _WAKE: Final = re.compile(r"(.*:)([0-9]{1,9})", re.DOTALL)
 
 
 def outgoing(body: str, message_id: str, delay: float) -> ServiceBusMessage:
     """A message to send; with a delay it is scheduled."""
     at = clock.now() + timedelta(seconds=delay) if delay > 0 else None
-    return ServiceBusMessage(body.encode(), message_id=message_id, scheduled_enqueue_time_utc=at)
+    if len(message_id) <= _LONGEST_ID:
+        return ServiceBusMessage(body.encode(), message_id=message_id, scheduled_enqueue_time_utc=at)
+    return ServiceBusMessage(
+        body.encode(),
+        message_id=hashlib.sha256(message_id.encode()).hexdigest(),
+        application_properties={_WHOLE_ID: message_id},
+        scheduled_enqueue_time_utc=at,
+    )
+
+
+def id_of(message: ServiceBusReceivedMessage) -> str:
+    """A message's id as it was put; one that others have sent may lack it."""
+    whole = (message.application_properties or {}).get(_WHOLE_ID.encode())
+    if isinstance(whole, bytes):
+        return whole.decode()
+    return str(message.message_id or f"#{message.sequence_number}")
 
 
 def incoming(message: ServiceBusReceivedMessage, receipt: str = "") -> QueueMessage:
-    """A message as the contract has it; one that others have sent may lack an id."""
+    """A message as the contract has it."""
     return QueueMessage(
-        id=message.message_id or f"#{message.sequence_number}",
+        id=id_of(message),
         body=_text(message),
         dequeue_count=(message.delivery_count or 0) + 1,
         receipt=receipt,

@@ -17,6 +17,7 @@ from support.service_bus.amqp_errors import NOT_ALLOWED, VENDOR, AmqpError, lock
 from support.service_bus.stored_message import ACTIVE, DEFERRED, LOCKED, SCHEDULED, StoredMessage, now_ms
 
 DEAD_LETTERS = "$DeadLetterQueue"
+_LONGEST_ID = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ class QueueEntity:
         if message.size > self.options.largest_message:
             text = f"The message has {message.size} bytes; the most is {self.options.largest_message}."
             raise AmqpError("amqp:link:message-size-exceeded", text)
+        if isinstance(message.id, str) and len(message.id) > _LONGEST_ID:
+            raise AmqpError("com.microsoft:argument-error", f"The MessageId has more than {_LONGEST_ID} characters.")
         if self.options.requires_session and not message.session:
             raise AmqpError(NOT_ALLOWED, "The SessionId was not set on a message, and the entity requires sessions.")
         if self._is_duplicate(message):

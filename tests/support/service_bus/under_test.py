@@ -138,3 +138,21 @@ def _reach(bus: BusUnderTest, *, counts: bool) -> Reach:
 def connection() -> str:
     """The connection string of this run, for a process of its own or for settings."""
     return os.environ.get(REAL, "") or shared_stand_in().connection_string
+
+
+@cache
+def _stand_in_of(folder: Path) -> StandIn:
+    del folder
+    # A killed worker's messages come back soon: nobody waits for a minute in a test.
+    stand_in = StandIn(makes_queues=QueueOptions(lock_seconds=2, max_delivery_count=1000)).__enter__()
+    atexit.register(stand_in.__exit__)
+    return stand_in
+
+
+def environ(folder: Path) -> dict[str, str]:
+    """Settings for a service whose queues are a namespace of its own, and whose tables and blobs are in a folder."""
+    return {
+        "ROLEHOST_STORAGE": "embedded",
+        "ROLEHOST_DATA": str(folder / "data"),
+        "ROLEHOST_QUEUE": _stand_in_of(folder).connection_string,
+    }
