@@ -26,7 +26,7 @@ LAYERS = (
     ("testing",),
     ("cli", "__main__"),
 )
-NOT_BUILT_YET = {"outbound", "stores.azure_storage", "stores.service_bus", "__main__"}
+NOT_BUILT_YET = {"__main__"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINES = ("stores.embedded", "stores.azure_storage", "stores.service_bus")
 

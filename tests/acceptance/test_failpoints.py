@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import azurite
+from support.service_bus import under_test as service_bus
 from support.failpoint_matrix import POINTS, points, run_matrix
 from support.role_process import ROOT
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.acceptance
 ENGINES: Mapping[str, tuple[int, Callable[[Path], Mapping[str, str]]]] = {
     "embedded": (4, lambda folder: {"ROLEHOST_STORAGE": "embedded", "ROLEHOST_DATA": str(folder / "data")}),
     "azurite": (1, azurite.environ),
+    "service_bus": (1, service_bus.environ),
 }
 _CALL = re.compile(r'(?:failpoint|crossed)\("([a-z-]+)"')
 

@@ -26,7 +26,7 @@ from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
-from support.failpoints import LEASE, STRUCK, VARIABLE
+from support.failpoints import DELAY, LEASE, STRUCK, VARIABLE
 from support.history import Figures, check
 from support.jobs import until
 from support.role_process import ROOT, HostedRole, a_snapshot
@@ -207,7 +207,8 @@ class Run:
 
         async def quiet() -> bool:
             counted = await self.queue.counts()
-            return not (counted.visible or counted.hidden or any(self.scratch.iterdir()) or await self.unnamed())
+            waits = counted.visible or counted.hidden or (counted.visible is None and await self.queue.peek(1))
+            return not (waits or any(self.scratch.iterdir()) or await self.unnamed())
 
         await until(quiet, within=PATIENCE / 2)
 
@@ -262,6 +263,8 @@ async def _end(run: Run, role: HostedRole, jobs: Sequence[str]) -> None:
 async def _finish(run: Run, role: HostedRole, jobs: Sequence[str]) -> None:
     try:
         await run.over(*jobs)
+        if run.point.actions[-1] == "delay":  # who stands still longer than the job lasts still leaves something
+            await asyncio.sleep(DELAY)
         await run.settled()
     except AssertionError:
         run.note("stderr", text=role.stderr)

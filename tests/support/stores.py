@@ -15,6 +15,7 @@ from rolehost.stores import Queue, QueueMessage, Stores
 from rolehost.stores.connect import connect
 from rolehost.testing import Faults, FaultyStores
 from support import azurite
+from support.service_bus import under_test as service_bus
 
 PROCESS = Path(__file__).parent.parent / "conformance" / "store_process.py"
 
@@ -51,11 +52,16 @@ def _azurite(directory: Path) -> Mapping[str, str]:
     return {"ROLEHOST_STORAGE": azurite.shared().connection(), "ROLEHOST_DATA": str(directory / "data")}
 
 
+def _service_bus(directory: Path) -> Mapping[str, str]:
+    return {**_embedded(directory), "ROLEHOST_QUEUE": service_bus.connection()}
+
+
 # An engine more is a line more.
 ENGINES: Sequence[Engine] = (
     Engine("embedded", _embedded),
     Engine("embedded-faulty", _embedded, lambda stores: FaultyStores(stores, Faults())),
     Engine("azurite", _azurite, examples=12),
+    Engine("service_bus", _service_bus, examples=4),
 )
 
 
