@@ -24,7 +24,7 @@ def refuse_unguarded(model: ServiceModel, data: Path, host: str) -> None:
     for role in model.roles.values():
         if role.entry_point != FRONT_END or FRONT_END_ENDPOINT not in role.endpoints:
             continue
-        from rolehost.frontend.authentication import is_unguarded, unguarded  # noqa: PLC0415 - heavy, seldom needed
+        from rolehost.frontend.authentication.authenticator import is_unguarded, unguarded  # noqa: PLC0415 - heavy, seldom needed
         from rolehost.frontend.loopback import is_loopback  # noqa: PLC0415 - the same
         from rolehost.frontend.settings import FrontendSettings  # noqa: PLC0415 - the same
 

@@ -18,6 +18,7 @@ from rolehost.errors import RoleHostError, UnknownJobError
 from rolehost.jobs.job import CAPS, Attempt, Job
 from rolehost.jobs.poison.provenance import Provenance, provenance
 from rolehost.jobs.table import TABLE, JobTable
+from rolehost.jobs.webhook_deliveries import Delivery, delivery_of
 from rolehost.stores import Stores
 from rolehost.workers.output import archive
 
@@ -41,18 +42,18 @@ def job(
         return
     if attempt is not None:
         raise typer.BadParameter("a number of an attempt goes with --output")
-    found, kin = asyncio.run(_read(data, job_id))
+    found, kin, delivery = asyncio.run(_read(data, job_id))
     if as_json:
         print_json(found.to_json())
         return
-    for line in story(found, kin):
+    for line in story(found, kin, delivery):
         print(line)
 
 
-async def _read(data: Path, job_id: str) -> tuple[Job, Provenance]:
+async def _read(data: Path, job_id: str) -> tuple[Job, Provenance, Delivery | None]:
     async with opened(data) as stores:
         found = await _found(stores, job_id)
-        return found, await provenance(stores, found)
+        return found, await provenance(stores, found), await delivery_of(stores, found)
 
 
 async def _found(stores: Stores, job_id: str) -> Job:
@@ -77,9 +78,9 @@ async def _print_output(data: Path, job_id: str, number: int | None) -> None:
             sys.stdout.write(printable(archive(attempt.stdout, attempt.stderr)))
 
 
-def story(job: Job, kin: Provenance) -> Iterator[str]:
+def story(job: Job, kin: Provenance, delivery: Delivery | None = None) -> Iterator[str]:
     """All that there is to know of a job, line by line."""
-    facts = [(name, value) for name, value in (*_facts(job), *_kin(kin)) if value]
+    facts = [(name, value) for name, value in (*_facts(job), *_kin(kin), *_webhook(delivery)) if value]
     for name, value in facts:
         yield f"{name:<12}{one_line(value)}"
     for attempt in job.attempts:
@@ -111,6 +112,13 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
 def _kin(kin: Provenance) -> Iterator[tuple[str, str]]:
     for name, chain in (("replays", kin.origins), ("replayed as", kin.replays)):
         yield name, ", ".join(f"{each.id} ({each.state or 'removed'})" for each in chain)
+
+
+def _webhook(delivery: Delivery | None) -> Iterator[tuple[str, str]]:
+    if delivery is not None:
+        again = f"tried again at {shown_time(delivery.next_at)}" if delivery.next_at else ""
+        words = (delivery.to, delivery.state.replace("_", " "), delivery.why, again)
+        yield "webhook", ", ".join(word for word in words if word)
 
 
 def _attempt(attempt: Attempt) -> Iterator[str]:

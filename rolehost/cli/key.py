@@ -13,7 +13,7 @@ from rolehost.cli.printing import print_json, print_table
 from rolehost.errors import RoleHostError
 
 if TYPE_CHECKING:
-    from rolehost.frontend.keys import ApiKey
+    from rolehost.frontend.authentication.keys import ApiKey
 
 app = typer.Typer(no_args_is_help=True, help="Make, list or remove API keys.", rich_markup_mode=None)
 
@@ -52,8 +52,8 @@ def new(
 
     A running front end accepts it at once, unless it was started without any authentication: then when it starts again.
     """
-    from rolehost.frontend import keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
-    from rolehost.frontend.permissions import Permission  # noqa: PLC0415 - the same
+    from rolehost.frontend.authentication import keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.frontend.authentication.permissions import Permission  # noqa: PLC0415 - the same
 
     if not keys.NAME.fullmatch(name):
         raise RoleHostError(f"a key's name is up to 64 letters, digits and . _ @ -, not {name!r}")
@@ -89,7 +89,7 @@ def remove(
     keys_file: KeysFile = None,
 ) -> None:
     """Remove keys: they are refused from now on, and what was signed in with them is signed out."""
-    from rolehost.frontend.keys import changing_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.frontend.authentication.keys import changing_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     with changing_keys(_file(data, keys_file)) as known:
         if missing := [name for name in names if name not in known]:
@@ -103,7 +103,7 @@ def remove(
 @app.command()
 def sign_out(*, data: Data = DATA) -> None:
     """Sign everybody out of the pages; keys stay as they are."""
-    from rolehost.frontend.sign_in_sessions import SECRET_FILE  # noqa: PLC0415 - heavy, `--help` needs none of it
+    from rolehost.frontend.authentication.sessions import SECRET_FILE  # noqa: PLC0415 - heavy, `--help` needs none of it
 
     try:
         (data / SECRET_FILE).unlink()
@@ -115,7 +115,7 @@ def sign_out(*, data: Data = DATA) -> None:
 
 
 def _file(data: Path, keys_file: Path | None, *, make: bool = False) -> Path:
-    from rolehost.frontend.keys import FILE  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.frontend.authentication.keys import FILE  # noqa: PLC0415 - heavy, and `--help` needs none of it
     from rolehost.host.paths import DataDirectory  # noqa: PLC0415 - the same
 
     if keys_file is not None:
@@ -128,6 +128,6 @@ def _file(data: Path, keys_file: Path | None, *, make: bool = False) -> Path:
 
 
 def _read(data: Path, keys_file: Path | None) -> tuple[ApiKey, ...]:
-    from rolehost.frontend.keys import read_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
+    from rolehost.frontend.authentication.keys import read_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     return read_keys(_file(data, keys_file))

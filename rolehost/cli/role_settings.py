@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rolehost.entrypoint import RoleEntryPoint
     from rolehost.service_model import RoleModel
 
-SHIPPED = ("worker.", "frontend.", "telemetry.")
+SHIPPED = ("worker.", "frontend.", "telemetry.", "webhooks.")
 """How the names begin, in small letters."""
 
 _VARIABLE = "ROLEHOST_SETTING_"

@@ -35,12 +35,14 @@ class Order:
         given: the parameters, not yet checked.
         key: the idempotency key; None for none.
         single: the key is for one file, and is taken as it is; else each file has one derived from it.
+        webhook: the URL that is told of each job's end, checked; empty for none.
     """
 
     kind: str
     given: Mapping[str, str]
     key: str | None = None
     single: bool = False
+    webhook: str = ""
 
     def submission(self, asset: Asset) -> Submission:
         """What is asked for this file."""
@@ -49,7 +51,9 @@ class Order:
             own = hashlib.sha256(key.encode() + b"\0" + os.fsencode(asset.named)).hexdigest()
             key = f"{key[:200]}:{own[:32]}"
         name = Path(asset.shown).name
-        return Submission(path=asset.path, name=name, kind=self.kind, given=self.given, key=key)
+        return Submission(
+            path=asset.path, name=name, kind=self.kind, given=self.given, key=key, webhook=self.webhook
+        )
 
 
 async def send_all(

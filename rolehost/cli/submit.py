@@ -19,6 +19,7 @@ from rolehost.cli.printing import one_line
 from rolehost.cli.report import Report
 from rolehost.cli.sending import Order
 from rolehost.cli.submitting import Plan, submit_and_wait
+from rolehost.cli.webhook_option import checked_webhook
 from rolehost.errors import InvalidParameterError
 from rolehost.jobs.kinds import CUSTOM, kind_named
 from rolehost.jobs.submission import check_key
@@ -61,6 +62,10 @@ Key: TypeAlias = Annotated[
     ),
 ]
 
+Webhook: TypeAlias = Annotated[
+    str | None, typer.Option("--webhook", metavar="URL", help="Who is told when a job has ended.")
+]
+
 
 def submit(
     files: Files,
@@ -74,6 +79,7 @@ def submit(
     timeout: Timeout = None,
     output: Output = None,
     key: Key = None,
+    webhook: Webhook = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit files as jobs, whether or not the service is running.
@@ -85,6 +91,7 @@ def submit(
         given=_parameters(kind, size, output_format, parameters or []),
         key=key,
         single=len(files) == 1 and not files[0].is_dir(),
+        webhook=checked_webhook(webhook, os.environ) if webhook else "",
     )
     if key is not None:
         check_key(key)

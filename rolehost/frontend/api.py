@@ -11,25 +11,28 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import openapi, poison_api
+from rolehost.frontend.authentication.permissions import Permission, needs
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.forms import FILE, Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
 from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
-from rolehost.frontend.permissions import Permission, needs
 from rolehost.frontend.poison_entries import replayed
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.scale import backlog
 from rolehost.frontend.services import KIND, Services
 from rolehost.jobs.job import JobState
 from rolehost.jobs.submission import Submission, check_key
+from rolehost.jobs.webhook_deliveries import delivery_of
+from rolehost.jobs.webhook_settings import FIELD as WEBHOOK
 
 if TYPE_CHECKING:
     from rolehost.jobs.job import Job
 
 PREFIX = "/api/v1"
 PARAMETERS = frozenset({"size", "width", "height", "format"})
+FIELDS = PARAMETERS | {WEBHOOK}
 KEY = "Idempotency-Key"
 LONGEST_LIST = 200
 USUAL_LIST = 50
@@ -49,9 +52,10 @@ async def submit(request: Request) -> Response:
     services: Services = request.app.state.services
     key = _key(request)
     async with services.spool.folder() as folder:
-        rules = FormRules(fields=PARAMETERS, largest_file=services.settings.upload_cap)
+        rules = FormRules(fields=FIELDS, largest_file=services.settings.upload_cap)
         form = await read_form(request, folder, rules)
-        job = await services.submitter.submit(_submission(form, key))
+        webhook = services.webhook(form.fields)
+        job = await services.submitter.submit(_submission(form, key, webhook))
     return accepted(job)
 
 
@@ -66,13 +70,16 @@ def _key(request: Request) -> str | None:
     return key
 
 
-def _submission(form: Form, key: str | None) -> Submission:
+def _submission(form: Form, key: str | None, webhook: str) -> Submission:
     if not form.files:
         raise refusal(422, "missing-file", "The picture is missing: send it in the field file.", wrong=FILE)
     upload = form.files[0]
     if not upload.size:
         raise refusal(422, "empty-file", f"{upload.name or 'the file'} is empty.", wrong=FILE)
-    return Submission(path=upload.path, name=upload.name, kind=KIND, given=form.fields, key=key, consume=True)
+    given = {name: value for name, value in form.fields.items() if name in PARAMETERS}
+    return Submission(
+        path=upload.path, name=upload.name, kind=KIND, given=given, key=key, webhook=webhook, consume=True
+    )
 
 
 def accepted(job: Job) -> Response:
@@ -170,6 +177,23 @@ async def get_provenance(request: Request, job_id: str) -> Response:
     """The chain of origins, the nearest first, and the job's own replays, the oldest first."""
     services = _services(request)
     return _json((await services.desk.provenance(await services.job(job_id))).to_json())
+
+
+@router.get(
+    "/jobs/{job_id}/webhook",
+    operation_id="getWebhook",
+    tags=["jobs"],
+    summary="Whether a job's webhook was delivered",
+    **openapi.WEBHOOK,
+)
+@needs(Permission.READ)
+async def get_webhook(request: Request, job_id: str) -> Response:
+    """Delivered, or owed and why. 404 where the job names no webhook."""
+    services = _services(request)
+    found = await delivery_of(services.stores, await services.job(job_id))
+    if found is None:
+        raise refusal(404, "no-webhook", "The job names no webhook.")
+    return _json(found.to_json())
 
 
 @router.post("/jobs/{job_id}/cancel", operation_id="cancelJob", tags=["jobs"], summary="Cancel a job", **openapi.CANCEL)

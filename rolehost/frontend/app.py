@@ -14,14 +14,15 @@ from starlette.staticfiles import StaticFiles
 
 from rolehost._version import __version__
 from rolehost.errors import RoleHostError
-from rolehost.frontend import api, openapi, pages, sign_in
+from rolehost.frontend import api, openapi, pages
 from rolehost.frontend.access import Access
-from rolehost.frontend.authentication import Authentication, Authenticator
+from rolehost.frontend.authentication import sign_in
+from rolehost.frontend.authentication.authenticator import Authentication, Authenticator
+from rolehost.frontend.authentication.permissions import Permission, declare
 from rolehost.frontend.headers import HeadAsGet, SafeHeaders
 from rolehost.frontend.hosts import HostGuard
 from rolehost.frontend.limits import BodyLimits
 from rolehost.frontend.origin import OriginGuard
-from rolehost.frontend.permissions import Permission, declare
 from rolehost.frontend.probes import relay
 from rolehost.frontend.problems import answer, problem_of
 from rolehost.frontend.services import Services
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
     from rolehost.frontend.spool import Spool
+    from rolehost.jobs.webhooks import Webhooks
     from rolehost.stores import Stores
 
 ABOUT = (
@@ -49,6 +51,7 @@ def create_app(
     hosts: frozenset[str] | None = None,
     instance: str = "",
     guard: Authenticator | None = None,
+    webhooks: Webhooks | None = None,
 ) -> ASGIApp:
     """The front end over stores.
 
@@ -60,10 +63,11 @@ def create_app(
         hosts: names that requests may use beside the loopback's; None for any.
         instance: the id of the instance that answers.
         guard: knows the clients; None: whoever reaches us may do everything.
+        webhooks: tells others of the jobs that are cancelled here; None: recovery does.
     """
     settings = settings or FrontendSettings()
     app = routes(settings)
-    app.state.services = Services.over(stores, settings, spool, probe, instance)
+    app.state.services = Services.over(stores, settings, spool, probe, instance, webhooks=webhooks)
     app.state.guard = guard
     guarded = OriginGuard(Authentication(app, app.router, guard))
     return Access(SafeHeaders(HeadAsGet(BodyLimits(HostGuard(guarded, hosts), settings))))

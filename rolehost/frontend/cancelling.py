@@ -22,6 +22,8 @@ async def cancelled(services: Services, job_id: str) -> Job:
     """
     job = await services.job(job_id)
     try:
-        return await cancel(services.jobs, job.id)
+        over = await cancel(services.jobs, job.id)
     except InvalidParameterError as error:
         raise refusal(409, "not-cancellable", str(error)) from error
+    services.tell(over)
+    return over

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 FILE = "file"
-LONGEST_FIELD = 1024
+LONGEST_FIELD = 2048
 FLUSHED_AT = 512 * 1024
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 

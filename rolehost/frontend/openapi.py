@@ -12,6 +12,8 @@ from rolehost.jobs.kinds import CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZ
 from rolehost.jobs.poison.entries import Sort
 from rolehost.jobs.sniffing import EXTENSIONS
 from rolehost.jobs.submission import LONGEST_KEY
+from rolehost.jobs.webhook_deliveries import DeliveryState
+from rolehost.jobs.webhook_settings import FIELD
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -64,6 +66,7 @@ _JOB = _object(
     attempts={"type": "array", "items": _ref("Attempt")},
     origin=_or_null(_TEXT),
     batch=_or_null(_TEXT),
+    webhook=_or_null(_TEXT | {"description": "Who is told of the job's end: scheme, host and port of the URL."}),
 )
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _INTEGER: Schema = {"type": "integer"}
@@ -177,6 +180,14 @@ SCHEMAS = {
     "Problem": _PROBLEM,
     "Provenance": _object(origins=_KIN, replays=_KIN),
     "Purged": _object(purged=_TEXT),
+    "Webhook": _object(
+        to=_TEXT,
+        state={"type": "string", "enum": [*DeliveryState]},
+        tries=_COUNT,
+        why=_or_null(_TEXT | {"description": "What came of the last try."}),
+        tried_at=_or_null(_TIME),
+        next_at=_or_null(_TIME),
+    ),
     "Steps": _object(
         dry_run={"type": "boolean"},
         done={"type": "array", "items": _object(id=_TEXT, job=_or_null(_ref("Job")))},
@@ -208,6 +219,12 @@ _FORM: Schema = {
             "type": "string",
             "enum": [*FORMATS],
             "description": "The source's own by default, or png where a thumbnail can't be of that format.",
+        },
+        FIELD: {
+            "type": "string",
+            "format": "uri",
+            "maxLength": 2048,
+            "description": "A URL that is told of the job's end, where the service is set up for that.",
         },
     },
     "required": ["file"],
@@ -291,6 +308,7 @@ SCALE = _operation(_200=_json("The backlog now.", "Backlog"))
 INSTANCES = _operation(_200=_json("The instances that the stores know.", "Instances"))
 REPLAY = _operation(403, 404, 409, 422, 507, _202=_ACCEPTED)
 PROVENANCE = _operation(404, _200=_json("Origins, the nearest first, and replays.", "Provenance"))
+WEBHOOK = _operation(404, _200=_json("The deliveries so far.", "Webhook"))
 POISON_LIST = _operation(422, _200=_json("A page of the desk.", "Desk"))
 POISON = _operation(404, 409, _200=_json("The entry.", "EntryInFull"))
 POISON_INPUT = _operation(

@@ -11,16 +11,17 @@ from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import poison_pages
+from rolehost.frontend.authentication.permissions import Permission, needs
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of
 from rolehost.frontend.instances import STATES, instances
-from rolehost.frontend.permissions import Permission, needs
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.submit_form import show_form, submit_form
 from rolehost.frontend.views import page
 from rolehost.jobs.job import JobState
 from rolehost.jobs.poison import REPLAYABLE
+from rolehost.jobs.webhook_deliveries import delivery_of
 
 if TYPE_CHECKING:
     from rolehost.frontend.services import Services
@@ -61,6 +62,7 @@ async def show_job(request: Request) -> Response:
         "job.html",
         job=job,
         kin=await _services(request).desk.provenance(job),
+        webhook=await delivery_of(_services(request).stores, job),
         replayable=job.state in REPLAYABLE,
         refresh=None if job.state.terminal else REFRESH_JOB,
     )

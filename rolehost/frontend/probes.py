@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from rolehost.errors import StoreError
-from rolehost.frontend.permissions import Permission, needs
+from rolehost.frontend.authentication.permissions import Permission, needs
 
 if TYPE_CHECKING:
     from starlette.requests import Request

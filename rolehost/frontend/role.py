@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rolehost.entrypoint import ServedRole
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.app import create_app
-from rolehost.frontend.authentication import Authenticator, authenticator
+from rolehost.frontend.authentication.authenticator import Authenticator, authenticator
 from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.readiness import Readiness
 from rolehost.frontend.scale import backlog
@@ -24,6 +24,7 @@ from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
 from rolehost.host.ports.listening import bound_address, listen
 from rolehost.jobs.table import TABLE, JobTable
+from rolehost.jobs.webhooks import Webhooks
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 from rolehost.telemetry.metrics_port import MetricsSettings, metrics_port
@@ -62,11 +63,18 @@ class ThumbnailFrontend(ServedRole):
             folder = _spool_folder(os.environ, held)
             spool = Spool(folder)
             held.callback(spool.close)
-            async with connect(os.environ) as stores:
+            async with connect(os.environ) as stores, Webhooks(stores, settings.webhooks) as webhooks:
                 probe = os.environ.get("ROLEHOST_PROBE") or None
                 instance = _instance_id(self.role_environment)
                 app = create_app(
-                    stores, spool, settings=settings, probe=probe, hosts=hosts, instance=instance, guard=guard
+                    stores,
+                    spool,
+                    settings=settings,
+                    probe=probe,
+                    hosts=hosts,
+                    instance=instance,
+                    guard=guard,
+                    webhooks=webhooks,
                 )
                 emit("frontend.listening", address=bound_address(listening), public=public)
                 jobs = JobTable(stores.table(TABLE))

@@ -10,11 +10,15 @@ from rolehost.errors import UnknownJobError
 from rolehost.jobs.poison import PoisonDesk
 from rolehost.jobs.submission import Submitter
 from rolehost.jobs.table import TABLE, JobTable
+from rolehost.jobs.webhook_settings import FIELD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rolehost.frontend.settings import FrontendSettings
     from rolehost.frontend.spool import Spool
     from rolehost.jobs.job import Job
+    from rolehost.jobs.webhooks import Webhooks
     from rolehost.stores import Stores
 
 KIND = "thumbnail"
@@ -30,6 +34,7 @@ class Services:
         spool: where uploads wait until they are submitted.
         probe: host:port of the bootstrapper's probes; None where there is no bootstrapper.
         instance: the id of the instance that this process is; empty where it is none.
+        webhooks: tells others of the jobs that are cancelled here; None: recovery does.
     """
 
     stores: Stores
@@ -40,10 +45,18 @@ class Services:
     desk: PoisonDesk
     probe: str | None = None
     instance: str = ""
+    webhooks: Webhooks | None = None
 
     @classmethod
     def over(
-        cls, stores: Stores, settings: FrontendSettings, spool: Spool, probe: str | None, instance: str = ""
+        cls,
+        stores: Stores,
+        settings: FrontendSettings,
+        spool: Spool,
+        probe: str | None,
+        instance: str = "",
+        *,
+        webhooks: Webhooks | None = None,
     ) -> Services:
         """Services over stores."""
         submitter = Submitter(stores)
@@ -56,7 +69,22 @@ class Services:
             desk=PoisonDesk(stores, submitter),
             probe=probe,
             instance=instance,
+            webhooks=webhooks,
         )
+
+    def webhook(self, fields: Mapping[str, str]) -> str:
+        """The webhook of a sent form; empty for none.
+
+        Raises:
+            InvalidParameterError: it can't be used, or none can here.
+        """
+        url = fields.get(FIELD, "").strip()
+        return self.settings.webhooks.check(url) if url else ""
+
+    def tell(self, job: Job) -> None:
+        """A terminal state was written here: its webhook goes out, if there is one; recovery knows of it, too."""
+        if job.spec.webhook and self.webhooks is not None and self.settings.webhooks.configured:
+            self.webhooks.soon(job.id)
 
     async def job(self, job_id: str) -> Job:
         """A job by an id that a client gave.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend.authentication_settings import AuthenticationSettings
+from rolehost.frontend.authentication.settings import AuthenticationSettings
+from rolehost.jobs.webhook_settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment
@@ -40,6 +41,7 @@ class FrontendSettings:
         drain_seconds: how long requests in flight may go on once the role stops.
         allowed_hosts: names that requests may use, comma separated, `*` for any; see `hosts.allowed_hosts`.
         authentication: how clients say who they are.
+        webhooks: who may be told of a job's end.
     """
 
     upload_cap: int = 64 * MEBIBYTE
@@ -52,6 +54,7 @@ class FrontendSettings:
     drain_seconds: float = 5.0
     allowed_hosts: str = ""
     authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
     @classmethod
     def read(cls, environment: RoleEnvironment) -> FrontendSettings:
@@ -67,7 +70,8 @@ class FrontendSettings:
             if (name := _NAMES.get(each.name)) and (text := _value(environment, name)) is not None:
                 is_text = isinstance(each.default, str)
                 given[each.name] = text if is_text else _number(name, text, whole=isinstance(each.default, int))
-        return cls(**given, authentication=AuthenticationSettings.read(environment))
+        webhooks = WebhookSettings.read(environment)
+        return cls(**given, authentication=AuthenticationSettings.read(environment), webhooks=webhooks)
 
 
 def _value(environment: RoleEnvironment, name: str) -> str | None:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse
 
 from rolehost.errors import InvalidParameterError, SubmissionError
+from rolehost.frontend.authentication.permissions import Permission, may, needs
 from rolehost.frontend.forms import FILE, Form, FormRules, Upload, read_form
-from rolehost.frontend.permissions import Permission, may, needs
 from rolehost.frontend.problems import problem_of
 from rolehost.frontend.services import KIND
 from rolehost.frontend.views import human_size, page
 from rolehost.jobs.kinds import CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES, kind_named
 from rolehost.jobs.sniffing import UNKNOWN
 from rolehost.jobs.submission import Submission
+from rolehost.jobs.webhook_settings import FIELD as WEBHOOK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rolehost.jobs.job import Job
 
 NEWEST = 6
-FIELDS = frozenset({"size", "width", "height", "format", "form"})
+FIELDS = frozenset({"size", "width", "height", "format", "form", WEBHOOK})
 
 
 @dataclass(slots=True)
@@ -81,10 +82,11 @@ async def submit_form(request: Request) -> Response:
 async def _submit_all(services: Services, form: Form) -> Outcome:
     outcome = Outcome()
     given = parameters(form.fields)
-    try:
-        kind_named(KIND).parse(given, UNKNOWN)
-    except InvalidParameterError as error:
-        outcome.wrong[error.field] = str(error)
+    for check in (lambda: kind_named(KIND).parse(given, UNKNOWN), lambda: services.webhook(form.fields)):
+        try:
+            check()
+        except InvalidParameterError as error:
+            outcome.wrong[error.field] = str(error)
     if not form.files:
         outcome.wrong[FILE] = "Choose one or more pictures."
     if outcome.wrong:
@@ -109,14 +111,20 @@ async def _submit_one(services: Services, form: Form, index: int, upload: Upload
         raise InvalidParameterError(f"{upload.name or 'the file'} is empty", field=FILE)
     given = parameters(form.fields)
     asked = Submission(
-        path=upload.path, name=upload.name, kind=KIND, given=given, key=_key(form, index, upload), consume=True
+        path=upload.path,
+        name=upload.name,
+        kind=KIND,
+        given=given,
+        key=_key(form, index, upload),
+        webhook=services.webhook(form.fields),
+        consume=True,
     )
     return await services.submitter.submit(asked)
 
 
 def parameters(fields: Mapping[str, str]) -> dict[str, str]:
     """The parameters of a form: a width that stands in it beside a preset is left over from a change of mind."""
-    given = {name: value for name, value in fields.items() if name != "form"}
+    given = {name: value for name, value in fields.items() if name not in {"form", WEBHOOK}}
     if given.get("size", "") != CUSTOM:
         given.pop("width", None)
         given.pop("height", None)
@@ -129,6 +137,7 @@ def _key(form: Form, index: int, upload: Upload) -> str | None:
     if not nonce:
         return None
     told = [nonce, str(index), upload.name, upload.hash.hexdigest(), repr(sorted(parameters(form.fields).items()))]
+    told.append(form.fields.get(WEBHOOK, ""))
     return f"form-{sha256(chr(0).join(told).encode()).hexdigest()}"
 
 
@@ -136,7 +145,7 @@ async def _page(request: Request, fields: Mapping[str, str], outcome: Outcome) -
     services: Services = request.app.state.services
     newest = await services.jobs.list(limit=NEWEST)
     counts = await services.jobs.counts()
-    kept = {"size": DEFAULT_SIZE, "width": "", "height": "", "format": ""} | dict(fields)
+    kept = {"size": DEFAULT_SIZE, "width": "", "height": "", "format": "", WEBHOOK: ""} | dict(fields)
     return page(
         "form.html",
         200 if outcome.accepted else outcome.status,
@@ -151,4 +160,5 @@ async def _page(request: Request, fields: Mapping[str, str], outcome: Outcome) -
         largest_side=LARGEST_SIDE,
         cap=human_size(services.settings.upload_cap),
         most=services.settings.form_files,
+        webhooks=services.settings.webhooks.configured,
     )

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from rolehost import clock
-from rolehost.frontend import permissions
+from rolehost.frontend.authentication import permissions
 from rolehost.frontend.downloads import DISPLAYABLE
 from rolehost.frontend.services import KIND
 from rolehost.jobs.job import CAPS, JobState
@@ -44,6 +44,13 @@ ENDS = {
     "put_back": "put back",
     "poison_now": "set aside at once",
     "cancelled": "cancelled",
+}
+WEBHOOK_STATES = {
+    "waiting": "told once the job is over",
+    "owed": "not told yet",
+    "delivered": "told",
+    "gone": "wants to be told no more",
+    "given_up": "given up",
 }
 LOOKS = {
     "Starting": "running",
@@ -188,4 +195,5 @@ _templates.filters |= {
 _templates.tests |= {"thumbnail": is_thumbnail, "shown": shown}
 _templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "LOOKS": LOOKS, "FORMAT_NAMES": FORMAT_NAMES}
 _templates.globals["CAPS"] = CAPS
+_templates.globals["WEBHOOK_STATES"] = WEBHOOK_STATES
 _templates.globals |= {"may": permissions.may, "identity": permissions.identity}

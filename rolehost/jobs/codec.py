@@ -32,7 +32,7 @@ def spec_to_json(spec: JobSpec) -> dict[str, Any]:
         "origin": spec.origin,
         "batch": spec.batch,
     }
-    return facts | {"traceparent": spec.traceparent} if spec.traceparent else facts
+    return facts | {name: value for name in ("traceparent", "webhook") if (value := getattr(spec, name))}
 
 
 def spec_from_json(facts: dict[str, Any]) -> JobSpec:
@@ -46,6 +46,7 @@ def spec_from_json(facts: dict[str, Any]) -> JobSpec:
         origin=facts.get("origin"),
         batch=facts.get("batch"),
         traceparent=str(facts.get("traceparent") or ""),
+        webhook=str(facts.get("webhook") or ""),
     )
 
 

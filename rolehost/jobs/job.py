@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from rolehost import clock
@@ -187,7 +188,8 @@ class Result:
 class JobSpec:
     """What never changes in a job, and what a message carries so that a claim needs no read.
 
-    `traceparent` is W3C's: the step of a trace in which the job was submitted; empty where nobody said.
+    `traceparent` is W3C's: the step of a trace in which the job was submitted; empty where nobody said. `webhook` is
+    the URL that is told of the job's end; empty for none.
     """
 
     id: str
@@ -198,6 +200,12 @@ class JobSpec:
     origin: str | None = None
     batch: str | None = None
     traceparent: str = ""
+    webhook: str = ""
+
+    @property
+    def webhook_to(self) -> str:
+        """Scheme, host and port of the webhook: all of it that is shown, for the rest may be the receiver's secret."""
+        return "://".join(urlsplit(self.webhook)[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +269,7 @@ class Job:
             "attempts": [attempt.to_json() for attempt in self.attempts],
             "origin": spec.origin,
             "batch": spec.batch,
+            "webhook": spec.webhook_to if spec.webhook else None,
         }
 
 

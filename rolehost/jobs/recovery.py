@@ -24,6 +24,7 @@ from rolehost.stores import Note
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
+    from rolehost.jobs.webhooks import Webhooks
     from rolehost.stores import Queue, QueueMessage, Stores
 
 OUTBOX = "outbox"
@@ -63,20 +64,25 @@ class Recovery:
         stores: where the jobs are.
         lease: seconds that a lease lasts at least; a row's own is respected where it is longer.
         rules: how long jobs are kept when they are over.
+        webhooks: delivers those that are owed; None: others do.
     """
 
-    def __init__(self, stores: Stores, *, lease: float, rules: RetentionRules | None = None) -> None:
+    def __init__(
+        self, stores: Stores, *, lease: float, rules: RetentionRules | None = None, webhooks: Webhooks | None = None
+    ) -> None:
         self._stores = stores
         self._jobs = JobTable(stores.table(TABLE))
         self._lease = lease
         self._memory = _Memory(looked=clock.monotonic() - LONG_PAST_DUE)
         self._garbage = GarbageCollection(stores)
         self._retention = Retention(stores, rules or RetentionRules())
+        self._webhooks = webhooks
 
     async def sweep(self) -> None:
         """One pass; a part that meets a store error is left to the next pass, and the others go on."""
         parts: Iterable[Callable[[], Awaitable[None]]] = (
             self._put_what_is_owed,
+            self._begin_webhooks,
             self._wake_dead_leases,
             self._wake_undelivered,
             self._wake_forgotten,
@@ -107,6 +113,11 @@ class Recovery:
                 await self._wake(job, f"{job.id}:dead", "its dead letter was never made")
         self._memory.notes = found
         self._memory.owed &= {note.key for note in found if note.kind == DEBT}
+
+    async def _begin_webhooks(self) -> None:
+        """Deliver what is owed and due; no pass waits for a receiver."""
+        if self._webhooks is not None:
+            await self._webhooks.sweep()
 
     async def _wake_dead_leases(self) -> None:
         """A lease is dead when its row stood still for a whole lease on our own clock; once for each version."""

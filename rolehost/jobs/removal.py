@@ -8,8 +8,9 @@ from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.job import Job, JobState
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.replays import REPLAYS, Replays
-from rolehost.jobs.table import DEBT, TABLE, JobTable
+from rolehost.jobs.table import DEBT, TABLE, WEBHOOK, JobTable
 from rolehost.jobs.wake_up import WakeUp
+from rolehost.jobs.webhook_deliveries import DELIVERIES, Deliveries
 from rolehost.stores import Note
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ async def remove_job(stores: Stores, job: Job) -> None:
             if (cursor := page.cursor) is None:
                 break
     await Replays(stores.table(REPLAYS)).forget(job.id)
+    if job.spec.webhook:
+        await stores.table(TABLE).drop_note(Note(WEBHOOK, job.id))
+        await Deliveries(stores.table(DELIVERIES)).forget(job.id)
     await JobTable(stores.table(TABLE)).remove(job)
 
 

@@ -57,6 +57,7 @@ class Submission:
         key: the client's idempotency key, if it sent one.
         origin: the job that this one replays.
         batch: the batch that it belongs to.
+        webhook: the URL that is told of the job's end, checked already (`WebhookSettings.check`); empty for none.
         consume: the file is ours to take.
     """
 
@@ -67,6 +68,7 @@ class Submission:
     key: str | None = None
     origin: str | None = None
     batch: str | None = None
+    webhook: str = ""
     consume: bool = False
 
 
@@ -162,6 +164,7 @@ class Submitter:
             origin=asked.origin,
             batch=asked.batch,
             traceparent=traceparent,
+            webhook=asked.webhook,
         )
         try:
             job = await self._insert(spec)
@@ -224,4 +227,5 @@ def _hash_of_request(asked: Submission, parameters: Mapping[str, Any]) -> str:
     with asked.path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     told = [asked.kind, asked.name, sorted(asked.given.items()), sorted(parameters.items()), asked.batch, content]
+    told += [asked.webhook] if asked.webhook else []
     return hashlib.sha256(dumps(told).encode()).hexdigest()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TABLE = "jobs"
 DEBT = "debt"
+WEBHOOK = "webhook"
+"""The note that goes with a terminal state where somebody is to be told of it."""
 BURIED = "buried"
 """The tag of a tombstone: it holds an id whose input was collected, so that no late submitter's insert succeeds."""
 
@@ -144,7 +146,7 @@ class JobTable:
     async def complete(self, claim: Claim, attempt: Attempt, result: Result) -> str:
         """Running -> completed: the result becomes visible, in this one write."""
         changes = _closing(attempt) | {"result": result_to_text(result), "finished_at": clock.iso(clock.now())}
-        return await self._table.write(claim.spec.id, claim.version, changes, tag=JobState.COMPLETED)
+        return await self._end(claim.spec, claim.version, changes, JobState.COMPLETED)
 
     async def retry(self, claim: Claim, attempt: Attempt, *, retries_at: datetime | None) -> str:
         """Running -> queued: the attempt has ended, another follows."""
@@ -157,14 +159,25 @@ class JobTable:
     async def fail(self, claim: Claim, attempt: Attempt, *, reason: str) -> str:
         """Running -> failed: the input is at fault, no retry helps."""
         changes = _closing(attempt) | {"reason": reason, "finished_at": clock.iso(clock.now())}
-        return await self._table.write(claim.spec.id, claim.version, changes, tag=JobState.FAILED)
+        return await self._end(claim.spec, claim.version, changes, JobState.FAILED)
 
-    async def poison(self, job_id: str, version: str, attempt: Attempt | None, *, reason: str) -> str:
-        """Running or queued -> poisoned, with the debt of a dead letter in the same transaction."""
+    async def poison(
+        self, job_id: str, version: str, attempt: Attempt | None, *, reason: str, spec: JobSpec | None = None
+    ) -> str:
+        """Running or queued -> poisoned, with the debt of a dead letter in the same transaction.
+
+        Args:
+            job_id: the job's.
+            version: the version that is known.
+            attempt: the open attempt with its end, if there is one.
+            reason: for people.
+            spec: the job's, for its webhook.
+        """
         changes: dict[str, Scalar] = {"token": None, "lease_until": None, "retries_at": None}
         changes |= _closing(attempt) if attempt else {}
         changes |= {"reason": reason, "finished_at": clock.iso(clock.now())}
-        return await self._table.write(job_id, version, changes, tag=JobState.POISONED, notes=[DEBT])
+        notes = [DEBT, *_owed(spec)]
+        return await self._table.write(job_id, version, changes, tag=JobState.POISONED, notes=notes)
 
     async def cancel(self, job: Job, *, reason: str = "") -> str:
         """Queued or running -> cancelled; a cancel records the open attempt's end.
@@ -179,7 +192,10 @@ class JobTable:
             ended = replace(job.attempts[-1], ended_at=clock.now(), end=End.CANCELLED)
             changes |= _closing(ended)
         changes |= {"reason": reason or None, "finished_at": clock.iso(clock.now())}
-        return await self._table.write(job.id, job.version, changes, tag=JobState.CANCELLED)
+        return await self._end(job.spec, job.version, changes, JobState.CANCELLED)
+
+    async def _end(self, spec: JobSpec, version: str, changes: Mapping[str, Scalar], state: JobState) -> str:
+        return await self._table.write(spec.id, version, changes, tag=state, notes=_owed(spec))
 
     async def remove(self, job: Job) -> None:
         """A terminal row goes: purge and retention."""
@@ -205,6 +221,11 @@ class JobTable:
 def new_token() -> str:
     """A fresh lease token."""
     return secrets.token_hex(8)
+
+
+def _owed(spec: JobSpec | None) -> list[str]:
+    """What others are owed from a terminal state on, beside a poisoned job's dead letter."""
+    return [WEBHOOK] if spec is not None and spec.webhook else []
 
 
 def _closing(attempt: Attempt) -> dict[str, Scalar]:

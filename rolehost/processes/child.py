@@ -87,6 +87,7 @@ class Child:
         pass_fds: Sequence[int] = (),
         die_with_us: bool = True,
         on_output: Callable[[str, bytes], None] | None = None,
+        prefix: Sequence[str] = (),
     ) -> Child:
         """Start a program.
 
@@ -101,13 +102,15 @@ class Child:
             die_with_us: the kernel kills it once we are gone (not what it started: `end_strays` finds that).
             on_output: called with `stdout` or `stderr` and each piece that it writes there, where that is captured; it
                 must neither wait nor raise.
+            prefix: a command that changes itself, then becomes the rest of its argv, as `prlimit`; it runs as we do,
+                so that who the program runs as needn't reach what starts it.
 
         Raises:
             ProgramNotFoundError: there is no such program, or it can't be executed.
             OSError: the machine has no process or descriptor left.
         """
         require_program(argv[0], env, cwd)
-        line = chain(argv, identity, die_with_us=die_with_us)
+        line = [*prefix, *chain(argv, identity, die_with_us=die_with_us)]
         stream = None if capture is None else subprocess.PIPE
         try:
             # No await from here to the end: a cancelled caller has either no child or one that it can stop.
@@ -127,7 +130,8 @@ class Child:
             if problem.errno not in _NO_PROGRAM:
                 raise
             raise ProgramNotFoundError(f"{argv[0]} can't start: {problem.strerror}.") from problem
-        return cls._own(process, marker, capture or 0, on_output, chained=len(line) > len(argv), identity=identity)
+        chained = len(line) > len(prefix) + len(argv)
+        return cls._own(process, marker, capture or 0, on_output, chained=chained, identity=identity)
 
     @classmethod
     def _own(

@@ -92,6 +92,7 @@ class WarmStarts:
         marker: str,
         identity: ChildIdentity | None = None,
         capture: int = 4 * 1024 * 1024,
+        prefix: Sequence[str] = (),
     ) -> Child:
         """Start a program: warm if it is the script, cold if it is anything else or if there is no server.
 
@@ -102,12 +103,13 @@ class WarmStarts:
             marker: the same.
             identity: the same.
             capture: the same.
+            prefix: the same; what has one starts cold.
 
         Raises:
             ProgramNotFoundError: there is no such program, or no such working directory.
             OSError: the server ended while it started the job, or the machine has no process or descriptor left.
         """
-        server = self._server
+        server = None if prefix else self._server
         if server is not None and not server.over.is_set() and self._fits(argv, env, identity):
             child = await server.spawn(argv[1:], env=env, cwd=cwd, marker=marker, capture=capture)
             if server.served >= MOST_JOBS:
@@ -116,7 +118,9 @@ class WarmStarts:
                 self._server = None
             if child is not None:
                 return child
-        return await Child.spawn(argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=capture)
+        return await Child.spawn(
+            argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=capture, prefix=prefix
+        )
 
     async def close(self) -> None:
         """End the servers, and with them what still runs."""

@@ -76,6 +76,10 @@ _WARNINGS = frozenset(
         "task.killed",
         "traces.not_exported",
         "update.late",
+        "webhook.crashed",
+        "webhook.failed",
+        "webhook.given_up",
+        "webhook.gone",
         "worker.paused",
     }
 )

@@ -101,7 +101,8 @@ async def _take_over(desk: Desk, message: QueueMessage, job: Job, tokens: Tokens
     charges = job.charges.plus(End.WORKER_LOST) if lost else job.charges
     reason = _no_more(desk, job.spec, charges, lost)
     if reason:
-        await desk.jobs.poison(job.id, job.version, lost, reason=reason)
+        await desk.jobs.poison(job.id, job.version, lost, reason=reason, spec=job.spec)
+        desk.tell(job.spec)
         emit("job.poisoned", job=job.id, reason=reason)
         await settle_terminal(desk, message, JobState.POISONED, reason)
         return None

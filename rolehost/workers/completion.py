@@ -142,6 +142,7 @@ async def _completed(desk: Desk, lease: LeaseKeeper, attempt: Attempt, result: R
     await failpoint("before-commit", lease.claim.spec.id)
     if await _write(desk, lease, attempt, JobState.COMPLETED, write):
         await failpoint("after-commit", lease.claim.spec.id)
+        desk.tell(lease.claim.spec)
         emit("job.completed", job=lease.claim.spec.id, attempt=attempt.number, bytes=result.size)
         await failpoint("before-settle", lease.claim.spec.id)
         await settle_terminal(desk, lease.message, JobState.COMPLETED, "")
@@ -155,6 +156,7 @@ async def _failed(desk: Desk, lease: LeaseKeeper, attempt: Attempt) -> None:
         return desk.jobs.fail(claim, attempt, reason=reason)
 
     if await _write(desk, lease, attempt, JobState.FAILED, write):
+        desk.tell(lease.claim.spec)
         emit("job.failed", job=lease.claim.spec.id, attempt=attempt.number, reason=reason)
         await settle_terminal(desk, lease.message, JobState.FAILED, reason)
 
@@ -190,9 +192,10 @@ async def _again(desk: Desk, lease: LeaseKeeper, attempt: Attempt) -> None:
 
 async def _poisoned(desk: Desk, lease: LeaseKeeper, attempt: Attempt, reason: str) -> None:
     def write(claim: Claim) -> Awaitable[str]:
-        return desk.jobs.poison(claim.spec.id, claim.version, attempt, reason=reason)
+        return desk.jobs.poison(claim.spec.id, claim.version, attempt, reason=reason, spec=claim.spec)
 
     if await _write(desk, lease, attempt, JobState.POISONED, write):
+        desk.tell(lease.claim.spec)
         emit("job.poisoned", job=lease.claim.spec.id, attempt=attempt.number, reason=reason)
         await settle_terminal(desk, lease.message, JobState.POISONED, reason)
 

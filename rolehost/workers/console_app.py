@@ -163,8 +163,7 @@ async def run_console_app(
     """
     spawn = warm.spawn if warm else Child.spawn
     limits = limits or Limits()
-    line = limits.chain(argv)
-    child = await spawn(line, env=env, cwd=cwd, marker=marker, identity=identity, capture=output)
+    child = await spawn(argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=output, prefix=limits.prefix)
     try:
         if groups is not None:
             child.contain(groups, limits.processes)

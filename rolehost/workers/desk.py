@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from rolehost.workers.store_health import StoreHealth
 
 if TYPE_CHECKING:
+    from rolehost.jobs.job import JobSpec
     from rolehost.jobs.table import JobTable
+    from rolehost.jobs.webhooks import Webhooks
     from rolehost.stores import Queue, Stores
     from rolehost.workers.settings import WorkerSettings
 
@@ -27,6 +29,7 @@ class Desk:
         draining: set when the worker was told to stop: nothing more is claimed.
         interrupt: set when the drain time is over: what still runs is stopped and given back.
         health: hears of every error of the stores.
+        webhooks: tells others of a job's end, beside the work; None: recovery does.
     """
 
     stores: Stores
@@ -37,6 +40,12 @@ class Desk:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
     health: StoreHealth = field(default_factory=StoreHealth)
+    webhooks: Webhooks | None = None
+
+    def tell(self, spec: JobSpec) -> None:
+        """A terminal state was written: its webhook goes out, if there is one."""
+        if spec.webhook and self.webhooks is not None:
+            self.webhooks.soon(spec.id)
 
     @property
     def near(self) -> bool:

@@ -21,6 +21,7 @@ from rolehost.jobs.recovery import Recovery
 from rolehost.jobs.sweeper import TABLE as SWEEPERS
 from rolehost.jobs.sweeper import Sweeper
 from rolehost.jobs.table import TABLE, JobTable
+from rolehost.jobs.webhooks import Webhooks
 from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 from rolehost.telemetry.metrics_port import MetricsSettings, metrics_port
@@ -132,19 +133,20 @@ class QueueWorker(ServedRole):
         """Work until stopped; then drain."""
         settings = self._settings = WorkerSettings.of(self.role_environment, os.environ)
         metrics = MetricsSettings.read(self.role_environment)
-        async with connect(os.environ) as stores:
+        async with connect(os.environ) as stores, Webhooks(stores, settings.webhooks) as webhooks:
             desk = Desk(
                 stores=stores,
                 jobs=JobTable(stores.table(TABLE)),
                 queue=stores.queue(kind_named(self.kind).queue),
                 settings=settings,
                 instance=self.role_environment.current_role_instance.id,
+                webhooks=webhooks,
             )
             root = scratch_root(self.role_environment)
             await self.prepare(root)
             emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
             self._opened.set()
-            recovery = Recovery(stores, lease=settings.lease, rules=settings.retention)
+            recovery = Recovery(stores, lease=settings.lease, rules=settings.retention, webhooks=webhooks)
             sweeper = Sweeper(recovery, stores.table(SWEEPERS), desk.instance, interval=settings.recovery)
             health = desk.health.watch(stores.table(SWEEPERS), self.role_environment)
             counted = metrics_port(metrics, instance=desk.instance)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rolehost.errors import RoleEnvironmentError
 from rolehost.jobs.retention import RetentionRules
 from rolehost.jobs.sweeper import INTERVAL
+from rolehost.jobs.webhook_settings import WebhookSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,7 @@ class WorkerSettings:
         recovery: from one sweep to the next (`Recovery.IntervalSeconds`).
         retention: how long jobs are kept when they are over (`Retention.CompletedDays`, `FailedDays`, `PoisonedDays`,
             `CancelledDays`; 0: for ever).
+        webhooks: who may be told of a job's end, and what signs it (`Webhooks.SecretFile` and others).
     """
 
     slots: int = 1
@@ -56,6 +58,7 @@ class WorkerSettings:
     pid_namespace: bool = False
     recovery: float = INTERVAL
     retention: RetentionRules = field(default_factory=RetentionRules)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
     @property
     def renew_after(self) -> float:
@@ -101,6 +104,7 @@ class WorkerSettings:
                 poisoned=read.days("Retention.PoisonedDays", default.retention.poisoned),
                 cancelled=read.days("Retention.CancelledDays", default.retention.cancelled),
             ),
+            webhooks=WebhookSettings.read(role_environment),
         )
 
 

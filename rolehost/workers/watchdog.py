@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,12 @@ class Limits:
     open_files: int | None = None
     processes: int | None = None
 
-    def chain(self, argv: Sequence[str]) -> list[str]:
-        """The argv that takes on the limits which the system holds, and then becomes `argv`."""
+    @property
+    def prefix(self) -> list[str]:
+        """The beginning of an argv that takes on the limits which the system holds, and then becomes its rest."""
         wanted = {"cpu": self.cpu_seconds, "fsize": self.file_bytes, "nofile": self.open_files}
         options = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
-        return ["prlimit", *options, "--", *argv] if options else list(argv)
+        return ["prlimit", *options, "--"] if options else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from support import azurite
-from support.service_bus import under_test as service_bus
 from support.failpoint_matrix import POINTS, points, run_matrix
 from support.role_process import ROOT
+from support.service_bus import under_test as service_bus
 
 pytestmark = pytest.mark.acceptance
 # Each run has stores of its own. The whole matrix where they are files; each point once where they are a server's.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rolehost.environment import RoleEnvironment
-from rolehost.frontend.authentication import Authenticator, authenticator
-from rolehost.frontend.authentication_settings import AuthenticationSettings
-from rolehost.frontend.keys import FILE, ApiKey, changing_keys, hashed, make_key
-from rolehost.frontend.permissions import ROLES, Permission
+from rolehost.frontend.authentication.authenticator import Authenticator, authenticator
+from rolehost.frontend.authentication.keys import FILE, ApiKey, changing_keys, hashed, make_key
+from rolehost.frontend.authentication.permissions import ROLES, Permission
+from rolehost.frontend.authentication.settings import AuthenticationSettings
 from rolehost.frontend.settings import FrontendSettings
 
 ANY_HOST = FrontendSettings(allowed_hosts="*")

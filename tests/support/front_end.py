@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from rolehost import clock
 from rolehost.frontend.app import create_app
-from rolehost.frontend.authentication import Authenticator
+from rolehost.frontend.authentication.authenticator import Authenticator
 from rolehost.frontend.hosts import allowed_hosts
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings

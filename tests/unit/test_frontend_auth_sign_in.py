@@ -10,10 +10,10 @@ import httpx2
 import pytest
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend.keys import make_key
-from rolehost.frontend.permissions import Permission
-from rolehost.frontend.sign_in import safe_next
-from rolehost.frontend.sign_in_sessions import SECRET_FILE
+from rolehost.frontend.authentication.keys import make_key
+from rolehost.frontend.authentication.permissions import Permission
+from rolehost.frontend.authentication.sessions import SECRET_FILE
+from rolehost.frontend.authentication.sign_in import safe_next
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, remove_key
 from support.commands import invoke
 from support.front_end import FrontEnd, front_end, picture

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jwt.algorithms import RSAAlgorithm
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend import authentication_tokens as tokens
-from rolehost.frontend.authentication_tokens import KeysUnavailableError, RefusedTokenError, Tokens
-from rolehost.frontend.permissions import Identity, Permission
+from rolehost.frontend.authentication import tokens
+from rolehost.frontend.authentication.permissions import Identity, Permission
+from rolehost.frontend.authentication.tokens import KeysUnavailableError, RefusedTokenError, Tokens
 from support.authentication import ANY_HOST, bearer, guard_of, settings_of
 from support.front_end import front_end
 
@@ -184,7 +184,7 @@ async def test_keys_are_looked_up_once_and_again_for_a_new_one_at_a_limited_rate
     async with issuer() as found:
         found.publish("first")
         judging = published(found)
-        monkeypatch.setattr("rolehost.frontend.authentication_tokens.clock.monotonic", lambda: now)
+        monkeypatch.setattr("rolehost.frontend.authentication.tokens.clock.monotonic", lambda: now)
         await asyncio.gather(*(judging.identity(signed(kid="first")) for _ in range(20)))
         assert found.asked == 1
         for number in range(50):

@@ -19,8 +19,8 @@ import pytest
 from rolehost import clock
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.permissions import Permission
 from rolehost.frontend.downloads import disposition
-from rolehost.frontend.permissions import Permission
 from rolehost.frontend.role import ThumbnailFrontend
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,26 @@ async def test_root_without_capabilities() -> None:
     seen = await status(ChildIdentity(drop_capabilities=True))
     assert seen["Uid"].split()[0] == "0"
     assert {int(seen[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd")} == {0}
+
+
+async def test_limits_take_nothing_from_what_a_user_reaches(tmp_path: Path) -> None:
+    inside = tmp_path / "ours"  # an interpreter in root's own folder is nothing else
+    inside.mkdir(mode=0o700)
+    program = shutil.copy("/bin/sh", inside / "program")
+    who = ChildIdentity(65534, 65534) if ROOT else ChildIdentity()
+    for prefix in ([], ["prlimit", "--nofile=40", "--"]):
+        child = await Child.spawn(
+            [program, "-c", "ulimit -n"], env=ENV, cwd=Path("/"), marker="test-reach", identity=who, prefix=prefix
+        )
+        assert (await child.wait()).code == 0, child.stderr.text()
+    assert child.stdout.text() == "40\n"
+
+
+async def test_a_program_that_is_not_there_is_told_beside_its_limits() -> None:
+    with pytest.raises(ProgramNotFoundError, match="no-such-program"):
+        await Child.spawn(
+            ["/no-such-program"], env=ENV, cwd=Path("/"), marker="test-none", prefix=["prlimit", "--nofile=40", "--"]
+        )
 
 
 async def test_the_unprivileged_identity_is_one_that_was_seen_to_work(tmp_path: Path) -> None:

@@ -238,6 +238,7 @@ class PoisonDesk:
                 key=f"replay-of-{job.id}",  # others may finish it: no failure of ours may take its input away
                 origin=job.id,
                 batch=job.spec.batch,
+                webhook=job.spec.webhook,
             )
             return await self._submitter.place(again, new, job.spec.parameters, job.spec.source.type)
 

@@ -15,16 +15,24 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend import authentication_settings as names
 from rolehost.frontend.attempts import Attempts
-from rolehost.frontend.authentication_proxy import TrustedProxy
-from rolehost.frontend.authentication_tokens import KeysUnavailableError, RefusedTokenError, Tokens
-from rolehost.frontend.keys import FILE, PREFIX, KeyRing
+from rolehost.frontend.authentication import settings as names
+from rolehost.frontend.authentication.keys import FILE, PREFIX, KeyRing
+from rolehost.frontend.authentication.permissions import (
+    LOCAL,
+    NOBODY,
+    Identity,
+    Permission,
+    acting,
+    every_route,
+    needed,
+)
+from rolehost.frontend.authentication.proxy import TrustedProxy
+from rolehost.frontend.authentication.sessions import SECRET_FILE, Sessions
+from rolehost.frontend.authentication.tokens import KeysUnavailableError, RefusedTokenError, Tokens
 from rolehost.frontend.loopback import is_loopback
 from rolehost.frontend.origin import SAFE
-from rolehost.frontend.permissions import LOCAL, NOBODY, Identity, Permission, acting, every_route, needed
 from rolehost.frontend.problems import API, Problem, answer
-from rolehost.frontend.sign_in_sessions import SECRET_FILE, Sessions
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute, Router
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from rolehost.frontend.authentication_settings import AuthenticationSettings
+    from rolehost.frontend.authentication.settings import AuthenticationSettings
 
 REALM = 'Bearer realm="rolehost"'
 SIGN_IN = "/sign-in"

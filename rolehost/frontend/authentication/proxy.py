@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 
-from rolehost.frontend.authentication_settings import AZURE, AuthenticationSettings, role_of
-from rolehost.frontend.permissions import NOBODY, Identity
+from rolehost.frontend.authentication.permissions import NOBODY, Identity
+from rolehost.frontend.authentication.settings import AZURE, AuthenticationSettings, role_of
 
 if TYPE_CHECKING:
     from starlette.types import Scope

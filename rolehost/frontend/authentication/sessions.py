@@ -18,17 +18,17 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.keys import PRIVATE, file_state
+from rolehost.frontend.authentication.permissions import Identity
 from rolehost.frontend.hosts import name_of
-from rolehost.frontend.keys import PRIVATE, file_state
 from rolehost.frontend.loopback import is_loopback
-from rolehost.frontend.permissions import Identity
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-    from rolehost.frontend.keys import ApiKey, KeyRing
+    from rolehost.frontend.authentication.keys import ApiKey, KeyRing
 
 SECRET_FILE = "session-secret"  # noqa: S105 - the name of a file
 LEAST_SECRET = 32

@@ -18,14 +18,14 @@ from jwt.algorithms import get_default_algorithms
 
 from rolehost import clock
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend import authentication_settings as names
-from rolehost.frontend.authentication_settings import (
+from rolehost.frontend.authentication import settings as names
+from rolehost.frontend.authentication.permissions import NOBODY, Identity
+from rolehost.frontend.authentication.settings import (
     PUBLIC_KEY_ALGORITHMS,
     SECRET_ALGORITHMS,
     AuthenticationSettings,
     role_of,
 )
-from rolehost.frontend.permissions import NOBODY, Identity
 from rolehost.telemetry import emit
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend.keys import ApiKey, parse_keys
+from rolehost.frontend.authentication.keys import ApiKey, parse_keys
+from rolehost.frontend.authentication.permissions import ROLES, Permission
 from rolehost.frontend.loopback import is_loopback
-from rolehost.frontend.permissions import ROLES, Permission
 
 if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment

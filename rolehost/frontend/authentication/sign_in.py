@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import RedirectResponse
 
-from rolehost.frontend.permissions import Permission, needs
+from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.sessions import is_at_home
 from rolehost.frontend.problems import Problem, refusal
-from rolehost.frontend.sign_in_sessions import is_at_home
 from rolehost.frontend.views import page
 from rolehost.telemetry import emit
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from rolehost.frontend.authentication import Authenticator
+    from rolehost.frontend.authentication.authenticator import Authenticator
 
 LARGEST_FORM = 8 * 1024
 FORM = "application/x-www-form-urlencoded"

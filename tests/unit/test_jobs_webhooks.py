@@ -1,0 +1,432 @@
+"""Webhooks over real stores and a real receiver: owed by the row, delivered at least once, under one id, signed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rolehost import clock
+from rolehost.errors import KeyReusedError
+from rolehost.jobs import webhooks as module
+from rolehost.jobs.cancellation import cancel
+from rolehost.jobs.job import End, Job, JobState
+from rolehost.jobs.poison import PoisonDesk
+from rolehost.jobs.recovery import Recovery
+from rolehost.jobs.removal import remove_job
+from rolehost.jobs.submission import Submission, Submitter
+from rolehost.jobs.table import TABLE, WEBHOOK, JobTable
+from rolehost.jobs.webhook_deliveries import DELIVERIES, Delivery, delivery_of
+from rolehost.jobs.webhook_settings import WebhookSettings
+from rolehost.jobs.webhooks import Webhooks
+from rolehost.stores.connect import connect
+from support.jobs import Bench, open_bench, recorded, succeed, until
+from support.receiver import KEY, SECRET, Receiver, receiver
+
+OTHER_KEY = bytes(range(40))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with open_bench(tmp_path) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Receiver]:
+    async with receiver() as there:
+        yield there
+
+
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that a test can wait for."""
+    monkeypatch.setattr(module, "PAUSES", (0.05,) * 6)
+
+
+@asynccontextmanager
+async def told_by_worker(bench: Bench, settings: WebhookSettings) -> AsyncIterator[Webhooks]:
+    """The bench's desk tells others itself."""
+    async with Webhooks(bench.stores, settings) as webhooks:
+        bench.desk = replace(bench.desk, webhooks=webhooks)
+        yield webhooks
+
+
+async def owed(bench: Bench) -> list[str]:
+    return [note.key for note in await bench.inner.table(TABLE).notes(WEBHOOK)]
+
+
+async def standing(bench: Bench, job: Job) -> Delivery:
+    found = await delivery_of(bench.inner, await bench.row(job.id))
+    assert found is not None
+    return found
+
+
+async def swept(bench: Bench, settings: WebhookSettings, done: Callable[[], Any]) -> None:
+    """Recovery's passes, by a sweeper that starts without any memory, until something has come true."""
+    async with Webhooks(bench.inner, settings) as webhooks:
+        recovery = Recovery(bench.inner, lease=2.0, webhooks=webhooks)
+
+        async def pass_and_look() -> bool:
+            await recovery.sweep()
+            return bool(await done())
+
+        await until(pass_and_look)
+
+
+async def ends(bench: Bench, job: Job, state: JobState) -> None:
+    """Bring a job to a terminal state, as workers and people do."""
+    match state:
+        case JobState.COMPLETED:
+            await bench.process(succeed)
+        case JobState.FAILED:
+            await bench.end_once(End.BAD_INPUT)
+        case JobState.POISONED:
+            await bench.end_once(End.POISON_NOW)
+        case _:
+            await cancel(bench.desk.jobs, job.id)
+            bench.desk.tell(job.spec)
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.terminal])
+async def test_each_terminal_state_is_told_once_and_signed(bench: Bench, there: Receiver, state: JobState) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit(webhook=there.url, given={"n": "1"})
+        await ends(bench, job, state)
+        (told,) = await there.receives()
+        await until(lambda: nothing_owed(bench))
+    row = await bench.row(job.id)
+    assert row.state is state
+    assert told.path == "/hooks/of-ours"
+    assert told.id == f"{job.id}:{state}"
+    assert told.is_signed_by(KEY)
+    assert not told.is_signed_by(OTHER_KEY)
+    assert abs(int(told.headers["webhook-timestamp"]) - clock.now().timestamp()) < 60
+    assert told.headers["content-type"] == "application/json"
+    assert row.finished_at is not None
+    assert told.event == {"type": f"job.{state}", "timestamp": clock.iso(row.finished_at), "data": row.to_json()}
+    assert b"of-ours" not in told.body, "the rest of the URL may be a secret of the receiver's"
+    assert (await standing(bench, job)).to_json() | {"tried_at": None} == {
+        "to": f"http://127.0.0.1:{there.port}",
+        "state": "delivered",
+        "tries": 1,
+        "why": "the receiver answered 200",
+        "tried_at": None,
+        "next_at": None,
+    }
+
+
+async def nothing_owed(bench: Bench) -> bool:
+    return not await owed(bench)
+
+
+async def test_a_job_without_a_webhook_owes_nothing(bench: Bench, there: Receiver) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit()
+        await bench.process(succeed)
+        assert await owed(bench) == []
+        assert await delivery_of(bench.inner, await bench.row(job.id)) is None
+    assert there.told == []
+
+
+async def test_a_retry_is_no_terminal_state(bench: Bench, there: Receiver) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit(webhook=there.url)
+        await bench.end_once(End.APP_ERROR)
+        assert await owed(bench) == []
+        assert (await standing(bench, job)).state == "waiting"
+        await bench.process(succeed)
+        await there.receives()
+    assert [told.id for told in there.told] == [f"{job.id}:completed"]
+
+
+async def test_a_webhook_whose_worker_died_after_the_commit_is_delivered_by_recovery(
+    bench: Bench, there: Receiver
+) -> None:
+    job = await bench.submit(webhook=there.url)
+    await bench.process(succeed)  # nobody tells: as if the process had gone
+    assert await owed(bench) == [job.id]
+    assert (await standing(bench, job)).to_json() == {
+        "to": f"http://127.0.0.1:{there.port}",
+        "state": "owed",
+        "tries": 0,
+        "why": None,
+        "tried_at": None,
+        "next_at": None,
+    }
+    before = await bench.row(job.id)
+    await swept(bench, there.settings(), lambda: nothing_owed(bench))
+    assert [told.id for told in there.told] == [f"{job.id}:completed"]
+    assert await bench.row(job.id) == before, "a terminal row never changes"
+
+
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED, JobState.POISONED])
+async def test_a_commit_whose_answer_is_lost_has_one_webhook_id(bench: Bench, there: Receiver, state: JobState) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit(webhook=there.url)
+        bench.faults.lose_answer("jobs.write", at=2)
+        await ends(bench, job, state)
+        await there.receives()
+        await until(lambda: nothing_owed(bench))
+    assert [attempt.number for attempt in (await bench.row(job.id)).attempts] == [1]
+    assert {told.id for told in there.told} == {f"{job.id}:{state}"}
+    assert len(there.told) == 1
+
+
+async def test_what_is_refused_is_tried_again_with_the_same_id_and_body(bench: Bench, there: Receiver) -> None:
+    there.answers[:] = [500, 302, 429, 204]
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()) as webhooks:
+        await bench.process(succeed)
+        await there.receives()
+        await until(lambda: said(bench, job, "the receiver answered 500"))
+        assert (await standing(bench, job)).next_at is not None
+        assert await owed(bench) == [job.id]
+
+        async def delivered() -> bool:
+            await webhooks.sweep()
+            return await nothing_owed(bench)
+
+        await until(delivered)
+    assert len(there.told) == 4
+    assert len({(told.id, told.body, told.path) for told in there.told}) == 1, "redirects are not followed"
+    assert [facts["why"] for facts in bench.told("webhook.failed")] == [
+        "the receiver answered 500",
+        "the receiver answered 302: redirects are not followed",
+        "the receiver answered 429",
+    ]
+    assert (await standing(bench, job)).to_json()["tries"] == 4
+
+
+async def said(bench: Bench, job: Job, why: str) -> bool:
+    return (await standing(bench, job)).why == why
+
+
+async def test_the_pause_is_kept_by_whoever_sweeps_next(
+    bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", (600.0,))
+    there.answers[:] = [500]
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()):
+        await bench.process(succeed)
+        await until(lambda: said(bench, job, "the receiver answered 500"))
+    async with Webhooks(bench.stores, there.settings()) as another:
+        await another.sweep()
+        await until(lambda: looked_at(another, job))
+        bench.faults.calls.clear()
+        await another.sweep()
+        assert bench.reads() == 0, "what waits costs a pass nothing"
+    assert len(there.told) == 1
+
+
+async def looked_at(webhooks: Webhooks, job: Job) -> bool:
+    return job.id in webhooks._not_before  # nothing else shows that it was looked at
+
+
+async def test_gone_is_never_told_again(bench: Bench, there: Receiver) -> None:
+    there.answers[:] = [410]
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()) as webhooks:
+        await bench.process(succeed)
+        await until(lambda: nothing_owed(bench))
+        webhooks.soon(job.id)
+    assert len(there.told) == 1
+    assert (await standing(bench, job)).state == "gone"
+    assert [facts["job"] for facts in bench.told("webhook.gone")] == [job.id]
+
+
+async def test_it_is_given_up_after_its_time(bench: Bench, there: Receiver) -> None:
+    there.answers[:] = [503] * 50
+    job = await bench.submit(webhook=there.url)
+    await bench.process(succeed)
+    await swept(bench, there.settings(give_up=timedelta(seconds=0.2)), lambda: nothing_owed(bench))
+    found = await standing(bench, job)
+    assert (found.state, found.why) == ("given_up", "the receiver answered 503")
+    assert 1 <= len(there.told) == found.tries
+
+
+async def test_a_slow_receiver_holds_nothing_up(bench: Bench, there: Receiver) -> None:
+    there.open.clear()
+    async with told_by_worker(bench, there.settings()), receiver() as other:
+        slow = [await bench.submit(webhook=there.url) for _ in range(10)]
+        for _ in slow:
+            await bench.process(succeed)
+        assert await bench.counts() == (0, 0, 0), "the jobs are settled"
+        assert there.told == []
+        await until(lambda: waiting(there, module.AT_ONCE_TO_ONE))
+        quick = await bench.submit(webhook=other.url)
+        # Another receiver is told meanwhile, where the rules let it: here it is refused by its port, at once.
+        await bench.process(succeed)
+        await until(lambda: said(bench, quick, f"the port is none of those that are allowed: [{there.port}]"))
+        there.open.set()
+        await there.receives(10)
+    assert there.waiting == 10
+
+
+async def waiting(there: Receiver, count: int) -> bool:
+    return there.waiting == count
+
+
+async def test_no_answer_in_time_is_tried_again(bench: Bench, there: Receiver) -> None:
+    there.open.clear()
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings(deadline=0.2)):
+        await bench.process(succeed)
+        await until(lambda: said(bench, job, "the address gave no answer that can be used"))
+    assert await owed(bench) == [job.id]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "127.0.0.2", "[::ffff:127.0.0.1]"])
+async def test_a_private_address_is_never_asked(bench: Bench, there: Receiver, host: str) -> None:
+    """Also a name that leads there, and where the rules have changed since the submission."""
+    allowed = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()):
+        await bench.process(succeed)
+        await there.receives()
+        assert there.told[0].id.startswith(allowed.id), "what is allowed reaches it"
+    job = await bench.submit(webhook=f"http://{host}:{there.port}/canary")
+    async with told_by_worker(bench, there.settings(networks=())) as webhooks:
+        await bench.process(succeed)
+        await until(lambda: tried(bench, job))
+        await webhooks.sweep()
+    assert there.waiting == 1
+    assert await owed(bench) == [job.id]
+
+
+async def tried(bench: Bench, job: Job) -> bool:
+    found = await standing(bench, job)
+    return found.tries > 0 and found.why != "no answer yet"
+
+
+async def test_two_who_mean_to_deliver_do_it_once(bench: Bench, there: Receiver) -> None:
+    job = await bench.submit(webhook=there.url)
+    await bench.process(succeed)
+    there.open.clear()
+    async with Webhooks(bench.inner, there.settings()) as one, Webhooks(bench.inner, there.settings()) as two:
+        for each in (one, two, one, two):
+            each.soon(job.id)
+        await until(lambda: waiting(there, 1))
+        two.soon(job.id)
+        there.open.set()
+        await until(lambda: nothing_owed(bench))
+    assert len(there.told) == 1
+
+
+async def test_a_note_that_outlived_its_delivery_goes_without_another(bench: Bench, there: Receiver) -> None:
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()):
+        bench.faults.refuse("jobs.drop_note")
+        await bench.process(succeed)
+        await until(lambda: said(bench, job, "the receiver answered 200"))
+    assert await owed(bench) == [job.id]
+    await swept(bench, there.settings(), lambda: nothing_owed(bench))
+    assert len(there.told) == 1
+
+
+async def test_secrets_are_rotated_without_a_restart(bench: Bench, there: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    other = f"whsec_{base64.b64encode(OTHER_KEY).decode()}"
+    file.write_text(f"{SECRET} # the first\n")
+    settings = there.settings(secrets=(), secret_file=str(file))
+    async with told_by_worker(bench, settings):
+        for text in (f"{other}\n{SECRET}\n", f"{other}\n"):
+            await bench.submit(webhook=there.url)
+            await bench.process(succeed)
+            await until(lambda: nothing_owed(bench))
+            file.write_text(text)
+        await bench.submit(webhook=there.url)
+        await bench.process(succeed)
+        await until(lambda: nothing_owed(bench))
+    signed = [(told.is_signed_by(KEY), told.is_signed_by(OTHER_KEY)) for told in there.told]
+    assert signed == [(True, False), (True, True), (False, True)]
+
+
+async def test_without_a_secret_nothing_is_sent(bench: Bench, there: Receiver) -> None:
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings(secrets=())):
+        await bench.process(succeed)
+        why = "there is no secret to sign webhooks with: set Webhooks.SecretFile"
+        await until(lambda: said(bench, job, why))
+    assert there.waiting == 0
+    assert await owed(bench) == [job.id]
+
+
+async def test_a_replay_keeps_the_webhook(bench: Bench, there: Receiver) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit(webhook=there.url)
+        await bench.end_once(End.BAD_INPUT)
+        new = await PoisonDesk(bench.stores).replay(job.id)
+        await bench.process(succeed)
+        await there.receives(2)
+    assert [told.id for told in there.told] == [f"{job.id}:failed", f"{new.id}:completed"]
+    assert there.told[1].event["data"]["origin"] == job.id
+
+
+async def test_a_job_that_was_removed_owes_nothing(bench: Bench, there: Receiver) -> None:
+    there.answers[:] = [500]
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()) as webhooks:
+        await bench.process(succeed)
+        await until(lambda: said(bench, job, "the receiver answered 500"))
+        await remove_job(bench.inner, await bench.row(job.id))
+        assert await owed(bench) == []
+        assert await bench.inner.table(DELIVERIES).read(job.id) is None
+        webhooks.soon(job.id)
+    assert len(there.told) == 1
+
+
+async def test_what_is_on_its_way_arrives_when_its_process_stops(bench: Bench, there: Receiver) -> None:
+    there.open.clear()
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()):
+        await bench.process(succeed)
+        await until(lambda: waiting(there, 1))
+        asyncio.get_running_loop().call_later(0.1, there.open.set)
+    assert len(there.told) == 1
+    assert (await standing(bench, job)).state == "delivered"
+
+
+async def test_a_stop_does_not_wait_for_a_slow_receiver(
+    bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LAST_MOMENT", 0.05)
+    there.open.clear()
+    job = await bench.submit(webhook=there.url)
+    async with told_by_worker(bench, there.settings()):
+        await bench.process(succeed)
+        await until(lambda: waiting(there, 1))
+    assert await owed(bench) == [job.id]
+    found = await standing(bench, job)
+    assert (found.state, found.tries, found.why) == ("owed", 1, "no answer yet"), "the try counts"
+
+
+async def test_the_same_key_with_another_webhook_is_another_request(bench: Bench, there: Receiver) -> None:
+    asked = bench.asked(key="k", webhook=there.url)
+    job = await bench.submitter.submit(asked)
+    assert (await bench.submitter.submit(replace(asked))).id == job.id
+    with pytest.raises(KeyReusedError):
+        await bench.submitter.submit(replace(asked, webhook=f"{there.url}/other"))
+
+
+async def test_the_url_is_in_row_and_message_and_shown_nowhere(tmp_path: Path) -> None:
+    facts: list[tuple[str, dict[str, Any]]] = []
+    async with connect({"ROLEHOST_DATA": str(tmp_path)}) as stores:
+        asset = tmp_path / "asset"
+        asset.write_bytes(b"x")
+        with recorded(facts):
+            job = await Submitter(stores).submit(
+                Submission(path=asset, name="a", kind="work", webhook="https://u.example:444/token?key=1")
+            )
+        found = await JobTable(stores.table(TABLE)).read(job.id)
+    assert found is not None
+    assert found.spec.webhook == "https://u.example:444/token?key=1"
+    assert found.to_json()["webhook"] == "https://u.example:444"
+    assert "token" not in repr(facts)
