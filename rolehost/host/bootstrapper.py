@@ -30,7 +30,7 @@ from rolehost.host.paths import DataDirectory, only_one
 from rolehost.host.probes import Probes
 from rolehost.host.reaping import reap_orphans
 from rolehost.host.reporting import LinkReporter, Reporter
-from rolehost.host.stopping import StopRequests
+from rolehost.host.stopping import StopRequests, deaf_afterwards
 from rolehost.processes import become_subreaper, die_with_parent, end_strays
 from rolehost.telemetry import emit, subscribe
 
@@ -210,7 +210,7 @@ def main(arguments: list[str]) -> int:
         die_with_parent(options.parent)
     configure_logging(verbose="ROLEHOST_VERBOSE" in os.environ, instance=options.instance)
     try:
-        return asyncio.run(_linked(options))
+        return asyncio.run(deaf_afterwards(_linked(options)))
     except RoleHostError as error:
         sys.stderr.write(f"rolehost: {options.instance}: {error}\n")
         return 1

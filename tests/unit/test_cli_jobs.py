@@ -156,7 +156,8 @@ def test_an_unknown_engine_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     told = invoke("jobs", "--data", tmp_path / "none")
     assert told.exit_code == 1
     assert told.stderr.startswith("rolehost: ")
-    assert "paper" in told.stderr
+    assert "ROLEHOST_STORAGE is neither" in told.stderr
+    assert "paper" not in told.stderr, "a connection string that is not quite one holds a key"
 
 
 def test_the_data_directory_comes_from_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ async def serving(serve: Serve, port: int = 0) -> AsyncIterator[tuple[str, int]]
         finally:
             writer.close()
 
-    server = await asyncio.start_server(kept, "127.0.0.1", port)
+    server = await asyncio.start_server(kept, "127.0.0.1", port, backlog=500)
     try:
         yield server.sockets[0].getsockname()[:2]
     finally:
