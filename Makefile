@@ -37,7 +37,7 @@ sdist: .venv-build/.locked ## build the source package into dist/
 	.venv-build/bin/python -m hatchling build --target sdist
 
 test: system-packages check ## everything: the checks and all tests (ARGS="-k word" for some)
-	.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=10 $(ARGS)
 
 check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfile, compose.yaml
 	.venv/bin/ruff check

@@ -11,6 +11,11 @@ def spread(values: Sequence[float], form: str = ".1f") -> str:
     return f"{median(values):{form}} [{min(values):{form}}-{max(values):{form}}]"
 
 
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The ratio of what was measured side by side, paired by round."""
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)], ".2f")
+
+
 def line(what: str, text: str) -> None:
     """One figure."""
     print(f"{what:<58} {text}", flush=True)

@@ -33,3 +33,16 @@ class StampWorker(QueueWorker):
         path = Path(scratch.folder, "stamp.txt")
         path.write_text(str(time.monotonic_ns()))  # noqa: ASYNC240 - twenty bytes, and a thread would be measured too
         return Outcome(end=End.OK, result=path, result_name="stamp.txt")
+
+
+class EmptyWorker(QueueWorker):
+    """As little as a job can do that is completed: a result of a few bytes."""
+
+    kind = "noop"
+
+    def process(self, job: JobSpec, scratch: Scratch) -> Path:
+        """The result, in a thread as all user code."""
+        del job
+        path = Path(scratch.folder, "nothing.txt")
+        path.write_bytes(b"nothing")
+        return path

@@ -6,23 +6,27 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rolehost import clock
 
 HERE = Path(__file__).parent
+_STOPPED_WITHIN = 40.0
 
 
 @asynccontextmanager
-async def worker(folder: Path, entry_point: str, settings: Mapping[str, object]) -> AsyncIterator[None]:
-    """Run one worker role under `rolehost up`, from the block's beginning to its end.
+async def worker(
+    folder: Path, entry_point: str, settings: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> AsyncIterator[int]:
+    """Run one worker role under `rolehost up`, from the block's beginning to its end; the block gets its process's id.
 
     Args:
         folder: where its definition and its data directory are made; the data directory is `folder/data`.
         entry_point: the worker, `module:Class`.
         settings: role settings.
+        environ: variables beside those of this process.
     """
     definition = folder / "service.toml"
     lines = [f'"{name}" = "{value}"' for name, value in settings.items()]
@@ -31,22 +35,35 @@ async def worker(folder: Path, entry_point: str, settings: Mapping[str, object])
         "[roles.Worker.settings]\n" + "\n".join(lines) + "\n[roles.Worker.local_resources.Scratch]\nsize_in_mb = 2048\n"
     )
     command = ("up", "--definition", str(definition), "--data", str(folder / "data"))
-    with (folder / "log").open("wb") as log:
+    argv = [sys.executable, "-m", "rolehost", *command]
+    async with running(argv, folder / "log", {"PYTHONPATH": str(HERE.parent), **(environ or {})}) as process:
+        await until(lambda: _ready(folder / "log"), 30)
+        yield process
+
+
+@asynccontextmanager
+async def running(argv: Sequence[str], log: Path, environ: Mapping[str, str]) -> AsyncIterator[int]:
+    """A process for the length of a block, asked to end by SIGTERM; the block gets its id.
+
+    Args:
+        argv: the program and its arguments; it runs in the checkout.
+        log: where its output goes.
+        environ: variables beside those of this process.
+    """
+    with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "rolehost",
-            *command,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+            *argv, stdout=output, stderr=output, cwd=HERE.parent, env={**os.environ, **environ}
         )
         try:
-            await until(lambda: _ready(folder / "log"), 30)
-            yield
+            yield process.pid
         finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), _STOPPED_WITHIN)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
 
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> None:

@@ -19,7 +19,7 @@ DISTINCT = 12
 
 async def run(folder: Path, photographs: int, rounds: int, parallel: int) -> None:
     """Print both, and the ratio paired by round."""
-    pictures = _photographs(folder / "photographs", photographs)
+    pictures = made_photographs(folder / "photographs", photographs)
     place = folder / "thumbnails"
     (place / "out").mkdir(parents=True)
     ours: list[float] = []
@@ -32,10 +32,10 @@ async def run(folder: Path, photographs: int, rounds: int, parallel: int) -> Non
             ours.append(await _rolehost(place / "data", pictures))
     figures.line(f"xargs -P{parallel}, thumbnails/s", figures.spread(theirs))
     figures.line(f"rolehost, {parallel} slots, thumbnails/s end to end", figures.spread(ours))
-    figures.line("ratio to xargs", figures.spread([a / b for a, b in zip(ours, theirs, strict=True)], ".2f"))
+    figures.line("ratio to xargs", figures.ratio(ours, theirs))
 
 
-def _photographs(folder: Path, count: int) -> list[Path]:
+def made_photographs(folder: Path, count: int) -> list[Path]:
     """12-megapixel JPEGs: a dozen different ones, each under several names."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     from support.pictures import photograph  # noqa: PLC0415 - the tests' generator, found only now

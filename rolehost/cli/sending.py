@@ -51,9 +51,7 @@ class Order:
             own = hashlib.sha256(key.encode() + b"\0" + os.fsencode(asset.named)).hexdigest()
             key = f"{key[:200]}:{own[:32]}"
         name = Path(asset.shown).name
-        return Submission(
-            path=asset.path, name=name, kind=self.kind, given=self.given, key=key, webhook=self.webhook
-        )
+        return Submission(path=asset.path, name=name, kind=self.kind, given=self.given, key=key, webhook=self.webhook)
 
 
 async def send_all(

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rolehost import clock
+from rolehost.cli.costs import cost_lines, costs
 from rolehost.cli.options import DATA, AsJson, Data
 from rolehost.cli.printing import fitted, one_line, print_json, print_table, printable, shown_time
 from rolehost.errors import NoServiceError, RoleHostError
@@ -42,6 +43,7 @@ async def _status(data: Path, *, as_json: bool) -> None:
     except NoServiceError as error:
         document = await _stored(data, error)
         print(f"rolehost: {error}; what its instances have left:", file=sys.stderr)
+    document["storage"] = await costs(data)
     if as_json:
         print_json(document)
     else:
@@ -104,6 +106,8 @@ def _print(document: Mapping[str, Any]) -> None:
     for facts in document["instances"]:
         for line in _crash(facts):
             print(line)
+    for line in cost_lines(document.get("storage")):
+        print(printable(line))
 
 
 def _heading(document: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from rolehost import clock
-from rolehost.telemetry import subscribe
+from rolehost.telemetry import subscribe, transactions
 
 MOST_VALUES = 40
 """Values of one label; further ones are `other`."""
@@ -58,6 +58,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.registry.register(_Renewals(self._running))
+        self.registry.register(_Transactions())
 
     def _make(self) -> None:
         def counter(name: str, told: str, *labels: str) -> Counter:
@@ -162,3 +163,26 @@ class _Renewals:
             "Since the renewal that is longest ago, of all leases held here; 0 where none is.",
             value=now - min(renewed) if renewed else 0.0,
         )
+
+
+class _Transactions:
+    """What is asked of stores that bill each request; nothing where they cost nothing."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters, and what they come to."""
+        ledger, name = transactions.ledger, "rolehost_storage_transactions"
+        if not (sent := ledger.sent):
+            return
+        told = "Requests to the storage account, each of which is billed."
+        counted = CounterMetricFamily(name, told, labels=["service", "kind", "purpose"])
+        for labels, number in sorted(sent.items()):
+            counted.add_metric(labels, number)
+        yield counted
+        if (per_job := ledger.per_job()) is not None:
+            yield GaugeMetricFamily(f"{name}_per_job", "Those for jobs, by the jobs that ended here.", value=per_job)
+        hourly = GaugeMetricFamily(
+            f"{name}_per_idle_hour", "Those in an hour that are sent whether there is work or not.", labels=["purpose"]
+        )
+        for purpose in transactions.IDLE:
+            hourly.add_metric([purpose], ledger.per_idle_hour(purpose))
+        yield hourly

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from rolehost.jobs.job import End
 from rolehost.jobs.sniffing import PICTURES, UNKNOWN, sniff_file
+
+_UNREADABLE = "its result may not be read: the application has locked it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,19 @@ class Outcome:
 
 def fault_of(result: Path | None) -> str:
     """What is wrong with a result, in words; empty if nothing is."""
-    if result is None or not (result.exists() or result.is_symlink()):
+    if result is None:
         return "left no result"
-    if result.is_symlink() or not result.is_file():
+    try:
+        found = result.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: no path at all
+        return "left no result"
+    except PermissionError:
+        return _UNREADABLE
+    if not stat.S_ISREG(found.st_mode):
         return "its result is no regular file"
-    return "" if result.stat().st_size else "its result is empty"
+    if not found.st_size:
+        return "its result is empty"
+    return "" if os.access(result, os.R_OK) else _UNREADABLE
 
 
 def other_type(result: Path, promised: str) -> str:

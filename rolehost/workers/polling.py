@@ -1,21 +1,87 @@
-"""How long a worker waits before it asks again: after nothing, after an error, and when a store asks for patience."""
+"""How a worker asks a queue for work, and how long it waits before it asks again.
+
+One poller serves all slots of a process. Where each request is billed, one that brings nothing is what must be rare.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from rolehost import clock
 from rolehost.errors import StoreThrottledError
+from rolehost.stores.nudges import Nudged
+from rolehost.telemetry.transactions import JOBS, POLLING, spent_on
+
+if TYPE_CHECKING:
+    from rolehost.stores import Queue, QueueMessage
 
 SHORTEST = 0.1
 LONGEST = 30.0
 AFTER_ERROR = 1.0
+JITTER = 0.1
+"""Of a pause: processes that began together don't ask together for ever."""
+
+
+class Poller:
+    """Receives from a queue that may be unable to wait: then the pauses between empty receives grow.
+
+    Args:
+        queue: the queue.
+        hiding: seconds that a message is hidden when it is received.
+        longest: seconds between two looks at an empty queue, at the most (`Worker.PollSeconds`).
+    """
+
+    def __init__(self, queue: Queue, *, hiding: float, longest: float = LONGEST) -> None:
+        self._queue = queue
+        self._hiding = hiding
+        self._idle = IdleDelay(longest=longest)
+
+    async def receive(self, wanted: int, *, wait: float) -> Sequence[QueueMessage]:
+        """Messages, or none.
+
+        Args:
+            wanted: how many can be used; no more come than the queue gives at a time.
+            wait: seconds that the queue waits for one, if it can.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        count = min(wanted, self._queue.limits.receives_per_call)
+        with spent_on(POLLING, undecided=True) as spending:
+            messages = await self._queue.receive(count, hide=self._hiding, wait=wait)
+            if messages:
+                spending.purpose = JOBS
+        if messages:
+            self._idle.reset()
+        else:
+            self._idle.answered()
+        return messages
+
+    async def after_nothing(self) -> None:
+        """Wait after a receive that brought nothing, unless the queue itself has waited."""
+        if not self._queue.capabilities.waits:
+            seconds = self._idle.after_nothing() * random.uniform(1 - JITTER, 1.0)  # noqa: S311 - jitter, not a secret
+            await self._pause(seconds)
+
+    async def after_error(self) -> None:
+        """Wait after a receive that failed."""
+        await clock.sleep(self._idle.after_error())
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the pause is over, or somebody on this machine has put a message."""
+        if isinstance(self._queue, Nudged):
+            await self._queue.nudged(seconds)
+        else:
+            await clock.sleep(seconds)
 
 
 class IdleDelay:
     """How long to wait before the next look.
 
-    Where a queue can't wait: from 100 ms, growing with chance, to 30 s, and reset by work. After an error: the same
-    from a second on, so that many workers don't come back at once.
+    Where a queue can't wait: from 100 ms, growing with chance, to 30 s or what is set, and reset by work. After an
+    error: the same from a second on, so that many workers don't come back at once.
     """
 
     def __init__(self, shortest: float = SHORTEST, longest: float = LONGEST) -> None:

@@ -18,7 +18,7 @@ from rolehost.telemetry.tracing import span
 from rolehost.workers.claiming import begin
 from rolehost.workers.completion import complete
 from rolehost.workers.halt import Halt
-from rolehost.workers.lease import LeaseEnd, LeaseKeeper
+from rolehost.workers.lease import LeaseKeeper
 from rolehost.workers.outcome import Outcome, fault_of
 from rolehost.workers.reasons import DRAINED, shortened
 from rolehost.workers.scratch import Scratch, hand_over, make, scratch
@@ -100,8 +100,8 @@ async def _run(
             outcome = work.result()
             drained_by_signal = await _ended_by_the_drain(desk, outcome)
             return replace(outcome, end=End.DRAINED, detail=DRAINED) if drained_by_signal else outcome
-        if over.done() and over.result() is LeaseEnd.LOST:
-            halt.now("its lease was lost")  # nothing of it counts any more: it gets no grace
+        if over.done():
+            halt.now(f"its lease was {over.result().value}")  # nothing of it counts any more: it gets no grace
         work.cancel()
         interrupted = await _interrupted(work)
         if over.done():

@@ -26,12 +26,13 @@ from rolehost.stores.connect import connect
 from rolehost.telemetry import emit
 from rolehost.telemetry.metrics_port import MetricsSettings, metrics_port
 from rolehost.telemetry.opentelemetry_export import exported_traces
+from rolehost.telemetry.transactions import HEARTBEATS, JOBS, SWEEPER, spent_on
 from rolehost.user_code import UserCode
 from rolehost.workers.admission import Admission
 from rolehost.workers.claiming import settled
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
-from rolehost.workers.polling import IdleDelay
+from rolehost.workers.polling import Poller
 from rolehost.workers.processing import is_disk_full, process_message
 from rolehost.workers.reasons import shortened
 from rolehost.workers.scratch import Scratch, collect_kept, scratch_root
@@ -149,8 +150,9 @@ class QueueWorker(ServedRole):
             recovery = Recovery(stores, lease=settings.lease, rules=settings.retention, webhooks=webhooks)
             sweeper = Sweeper(recovery, stores.table(SWEEPERS), desk.instance, interval=settings.recovery)
             health = desk.health.watch(stores.table(SWEEPERS), self.role_environment)
+            sweeping, looking = _spent(SWEEPER, sweeper.run()), _spent(HEARTBEATS, health)
             counted = metrics_port(metrics, instance=desk.instance)
-            async with _beside(sweeper.run()), _beside(health), _beside(collect_kept()), counted:
+            async with _beside(sweeping), _beside(looking), _beside(collect_kept()), counted:
                 with exported_traces(desk.instance):
                     await _Loop(self, desk, root).work(stopping)
 
@@ -166,6 +168,12 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
+async def _spent(purpose: str, work: Coroutine[Any, Any, None]) -> None:
+    """Do something whose requests to the stores are for a purpose."""
+    with spent_on(purpose):
+        await work
+
+
 class _Loop:
     """Receives for free slots, and a few messages ahead; runs each message as a task."""
 
@@ -176,7 +184,7 @@ class _Loop:
         self._limit = ScratchLimit.of(worker.role_environment)
         self._slots = Slots(desk.settings.slots, lease=desk.settings.lease)
         self._admission = Admission(root, max(desk.settings.disk_floor, worker.scratch_bytes))
-        self._idle = IdleDelay()
+        self._poller = Poller(desk.queue, hiding=desk.hiding, longest=desk.settings.poll)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def work(self, stopping: asyncio.Event) -> None:
@@ -206,21 +214,16 @@ class _Loop:
 
     async def _receive(self) -> QueueMessage | None:
         """One message to start now; what came with it waits in line."""
-        queue = self._desk.queue
-        count = min(self._slots.wanted(), queue.limits.receives_per_call)
         try:
-            messages = await queue.receive(count, hide=self._desk.hiding, wait=LOOK_EVERY)
+            messages = await self._poller.receive(self._slots.wanted(), wait=LOOK_EVERY)
         except StoreError as error:
             self._desk.health.failed("receive", error)
-            await clock.sleep(self._idle.after_error())
+            await self._poller.after_error()
             return None
         self._desk.health.answered("receive")
-        self._idle.answered()
         if not messages:
-            if not queue.capabilities.waits:
-                await clock.sleep(self._idle.after_nothing())
+            await self._poller.after_nothing()
             return None
-        self._idle.reset()
         first, *more = messages
         self._slots.line_up(more)
         return first
@@ -234,15 +237,16 @@ class _Loop:
     async def _process(self, message: QueueMessage, ran: Slots.Giver) -> None:
         worker = self._worker
         try:
-            await process_message(
-                self._desk,
-                message,
-                worker.attempt,
-                root=self._root,
-                identity=worker.identity,
-                limit=self._limit,
-                ran=ran,
-            )
+            with spent_on(JOBS):
+                await process_message(
+                    self._desk,
+                    message,
+                    worker.attempt,
+                    root=self._root,
+                    identity=worker.identity,
+                    limit=self._limit,
+                    ran=ran,
+                )
         except StoreError as error:
             self._desk.health.failed("attempt", error, message=message.id)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs one attempt, not the neighbours

@@ -11,6 +11,7 @@ from rolehost.errors import RoleEnvironmentError
 from rolehost.jobs.retention import RetentionRules
 from rolehost.jobs.sweeper import INTERVAL
 from rolehost.jobs.webhook_settings import WebhookSettings
+from rolehost.workers.polling import LONGEST, SHORTEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ class WorkerSettings:
         deadline: a job still open so long after its submission is poisoned (`Worker.DeadlineSeconds`).
         output: kept of each of stdout and stderr per attempt (`Worker.OutputBytes`).
         drain: from SIGTERM to the end, the TERM grace included; the host decides.
+        poll: the longest pause between two looks at an empty queue that can't wait (`Worker.PollSeconds`).
         warm_start: whether an application that names its `warm_imports` starts warm (`Worker.WarmStart`).
         pid_namespace: whether each application gets a PID namespace of its own (`Worker.PidNamespace`); none starts
             warm then.
@@ -54,6 +56,7 @@ class WorkerSettings:
     deadline: float = 7 * 86400.0
     output: int = 4 * 1024 * 1024
     drain: float = 25.0
+    poll: float = LONGEST
     warm_start: bool = True
     pid_namespace: bool = False
     recovery: float = INTERVAL
@@ -95,6 +98,7 @@ class WorkerSettings:
             deadline=read.number("Worker.DeadlineSeconds", default.deadline, least=1),
             output=round(read.number("Worker.OutputBytes", default.output, least=1024)),
             drain=float(environ.get("ROLEHOST_DRAIN_SECONDS", default.drain)),
+            poll=read.number("Worker.PollSeconds", default.poll, least=SHORTEST),
             warm_start=read.flag("Worker.WarmStart", default=default.warm_start),
             pid_namespace=read.flag("Worker.PidNamespace", default=default.pid_namespace),
             recovery=read.number("Recovery.IntervalSeconds", default.recovery, least=0.1),

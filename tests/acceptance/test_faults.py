@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 from rolehost.jobs.job import Job, JobState, new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.wake_up import WakeUp
+from support.engines import Engine, every_engine
 from support.fault_site import GOOD, KIND, Site, gone, opened, state_of, striking_service
 from support.jobs import until
 from support.service import Service
@@ -20,17 +22,18 @@ pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with striking_service(tmp_path_factory.mktemp("faults")) as service:
+def service(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Service]:
+    with striking_service(tmp_path_factory.mktemp("faults"), engine) as service:
         yield service
 
 
 @pytest.fixture
-async def site(service: Service) -> AsyncIterator[Site]:
-    async with opened(service) as site:
+async def site(service: Service, engine: Engine) -> AsyncIterator[Site]:
+    async with opened(service, engine) as site:
         yield site
 
 
+@every_engine
 @pytest.mark.parametrize(
     ("call", "moment", "ends"),
     [
@@ -77,6 +80,7 @@ async def _only(site: Site, row: Job) -> bool:
     return row.result is not None and await site.left(row) == [row.result.blob]
 
 
+@every_engine
 async def test_a_killed_workers_application_dies_with_it(site: Site) -> None:
     pids = site.service.directory / f"pids-{new_id()}"
     job = await site.submit(f"echo $$ $PPID >> {pids}; [ $(wc -l < {pids}) = 1 ] && exec sleep 600; {GOOD}")
@@ -92,6 +96,7 @@ async def test_a_killed_workers_application_dies_with_it(site: Site) -> None:
     assert [attempt.end for attempt in row.attempts] == ["worker_lost", "ok"]
 
 
+@every_engine
 @pytest.mark.parametrize(
     ("call", "moment"), [("blobs.download", "before"), ("blobs.put", "before"), ("blobs.put", "after")]
 )
@@ -120,6 +125,7 @@ async def test_a_worker_that_wakes_after_its_lease_changes_nothing(site: Site, c
     assert state_of(stopped) != "X", "it lives, and works on"
 
 
+@every_engine
 async def test_an_application_that_kills_its_worker_each_time_is_poisoned_and_others_are_unhurt(site: Site) -> None:
     bad = await site.submit("kill -9 $PPID; sleep 60\n")
     others = [await site.submit() for _ in range(3)]
@@ -133,6 +139,7 @@ async def test_an_application_that_kills_its_worker_each_time_is_poisoned_and_ot
     assert {entry.reason for entry in await site.dead() if bad.id in entry.body} == {"lost"}
 
 
+@every_engine
 async def test_messages_that_are_none_are_set_aside_and_the_worker_goes_on(site: Site) -> None:
     queue = site.stores.queue(kind_named(KIND).queue)
     noise = "".join(chr(33 + number % 90) for number in range(48_000))
@@ -146,6 +153,25 @@ async def test_messages_that_are_none_are_set_aside_and_the_worker_goes_on(site:
     found = [(entry.reason, entry.body) for entry in await site.dead() if entry.id not in known]
     assert sorted(found) == sorted((reason, body) for reason, bodies in sent.items() for body in bodies)
     assert site.service.pids("role_process") == roles, "no process ended of it"
+
+
+@every_engine
+async def test_a_cancelled_jobs_application_is_stopped_and_nothing_more_is_written(site: Site) -> None:
+    pids = site.service.directory / f"pids-{new_id()}"
+    job = await site.submit(f"echo $$ >> {pids}; exec sleep 600")
+
+    async def runs() -> bool:
+        return pids.exists() and pids.read_text().endswith("\n")
+
+    await until(runs, within=30)
+    cancelled = await asyncio.to_thread(site.service.command, "cancel", job.id)
+    assert cancelled.returncode == 0, cancelled.stderr
+    row = await site.over(job, JobState.CANCELLED)
+    assert [attempt.end for attempt in row.attempts] == ["cancelled"]
+    await until(lambda: gone(int(pids.read_text())), within=20)
+    await site.settles()
+    assert await site.row(job) == row
+    assert await site.left(row) == []
 
 
 async def test_a_worker_without_descriptors_charges_nothing_and_loses_nothing(site: Site) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from support.engines import Engine, every_engine
 from support.pictures import mixed, photograph
 from support.service import Service, command_line, descendants, marked, running, until
 
@@ -21,10 +22,11 @@ pytestmark = pytest.mark.acceptance
 SMALL_LEASES = {"ROLEHOST_SETTING_Worker__LeaseSeconds": "2"}
 
 
-def test_fifty_mixed_pictures_end_as_a_person_would_expect(tmp_path: Path) -> None:
+@every_engine
+def test_fifty_mixed_pictures_end_as_a_person_would_expect(tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "in").mkdir()
     samples = mixed(tmp_path / "in")
-    with running(tmp_path) as service:
+    with running(tmp_path, **engine.environ(tmp_path)) as service:
         answer = service.command("submit", *(sample.path for sample in samples), "--wait", "--output", tmp_path / "out")
         jobs = {job["source"]["name"]: job for job in service.jobs()}
         left = service.scratch()
@@ -54,9 +56,10 @@ def test_fifty_mixed_pictures_end_as_a_person_would_expect(tmp_path: Path) -> No
     assert marked(service.data) == []
 
 
-def test_a_killed_role_process_costs_one_attempt_and_its_job_completes(tmp_path: Path) -> None:
+@every_engine
+def test_a_killed_role_process_costs_one_attempt_and_its_job_completes(tmp_path: Path, engine: Engine) -> None:
     slow_definition(tmp_path)
-    with running(tmp_path, **SMALL_LEASES) as service:
+    with running(tmp_path, **SMALL_LEASES, **engine.environ(tmp_path)) as service:
         assert service.command("submit", "--kind", "slow", photograph_at(tmp_path)).returncode == 0
         until(lambda: sleeping(service), "the console application runs")
         (role,) = [pid for pid in service.pids("role_process") if "slow_worker" in command_line(pid)]
@@ -84,9 +87,12 @@ def test_a_killed_front_end_comes_back_on_its_port(tmp_path: Path) -> None:
         assert b"rolehost" in service.get("/"), "it answers on the same port"
 
 
-def test_sigterm_drains_in_time_charges_nothing_and_the_jobs_complete_after_a_restart(tmp_path: Path) -> None:
+@every_engine
+def test_sigterm_drains_in_time_charges_nothing_and_the_jobs_complete_after_a_restart(
+    tmp_path: Path, engine: Engine
+) -> None:
     slow_definition(tmp_path, seconds=30, drain=6, slots=2)
-    with running(tmp_path) as service:
+    with running(tmp_path, **engine.environ(tmp_path)) as service:
         for number in range(3):
             assert service.command("submit", "--kind", "slow", photograph_at(tmp_path, number)).returncode == 0
         until(lambda: len(sleeping(service)) == 2, "two run")
@@ -104,14 +110,15 @@ def test_sigterm_drains_in_time_charges_nothing_and_the_jobs_complete_after_a_re
         until(lambda: [job["state"] for job in service.jobs()] == ["completed"] * 3, "at once visible, then done", 20)
 
 
-def test_an_application_that_always_exits_3_is_poisoned_and_replayed(tmp_path: Path) -> None:
+@every_engine
+def test_an_application_that_always_exits_3_is_poisoned_and_replayed(tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "failing.py").write_text(
         "from rolehost import ConsoleApp, ConsoleAppWorker\n\n\n"
         "class FailingWorker(ConsoleAppWorker):\n"
         '    kind = "failing"\n'
         '    app = ConsoleApp(("sh", "-c", "echo no such font >&2; exit 3"))\n'
     )
-    service = Service(tmp_path)
+    service = Service(tmp_path, engine.environ(tmp_path))
     service.define(definition("failing:FailingWorker", {"Worker.RetryMaxSeconds": 0.05}))
     try:
         service.start()

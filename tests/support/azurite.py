@@ -46,23 +46,26 @@ class Azurite:
         location: where it keeps its data; None: in memory.
         ports: of blobs, queues and tables; kept over a restart.
         certificate: certificate and key files: it speaks TLS then, and takes tokens of an identity.
+        access_log: where a line for each request goes; None: nowhere.
     """
 
     location: Path | None = None
     ports: Sequence[int] = field(default_factory=lambda: free_ports(3))
     certificate: tuple[Path, Path] | None = None
+    access_log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Azurite:
         """Start it, and wait until it answers on its three ports."""
         # The server ends with this process, even one that is killed: its stdin does then.
         command = ["node", "--require", str(WITH_PARENT), str(installed()), *self._options()]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "AZURITE_ACCOUNTS": _accounts()},
-        )
+        with (self.access_log or Path(os.devnull)).open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                env={**os.environ, "AZURITE_ACCOUNTS": _accounts()},
+            )
         try:
             self._wait(self.process)
         except BaseException:
@@ -113,7 +116,7 @@ class Azurite:
         )
 
     def _options(self) -> list[str]:
-        options = ["--disableTelemetry", "--silent"]
+        options = ["--disableTelemetry", *([] if self.access_log else ["--silent"])]
         for service, port in zip(_SERVICES, self.ports, strict=True):
             options += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         options += ["--location", str(self.location)] if self.location else ["--inMemoryPersistence"]

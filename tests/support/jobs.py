@@ -17,7 +17,6 @@ from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.submission import Submission, Submitter
 from rolehost.jobs.table import TABLE, Claim, JobTable, new_token
 from rolehost.stores import QueueMessage, Stores
-from rolehost.stores.connect import connect
 from rolehost.telemetry import subscribe
 from rolehost.testing import Faults, FaultyStores
 from rolehost.workers.desk import Desk
@@ -25,6 +24,7 @@ from rolehost.workers.outcome import Outcome
 from rolehost.workers.processing import process_message
 from rolehost.workers.scratch import Scratch
 from rolehost.workers.settings import WorkerSettings
+from support.engines import EMBEDDED, Engine
 
 KIND = "work"
 CONTENT = b"an asset"
@@ -133,11 +133,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
+async def open_bench(folder: Path, *, engine: Engine = EMBEDDED, **settings: Any) -> AsyncIterator[Bench]:
     """A bench in a directory of the test's own; leases of two seconds, retries almost at once."""
     chosen = {"lease": 2.0, "term_grace": 0.3, "retry_base": 0.01, "retry_max": 0.05, "drain": 2.0, **settings}
     (folder / "scratch").mkdir()
-    async with connect({"ROLEHOST_DATA": str(folder / "data")}) as inner:
+    async with engine.open(folder) as inner:
         faults = Faults()
         stores = FaultyStores(inner, faults)
         desk = Desk(

@@ -88,7 +88,7 @@ async def test_a_large_upload_arrives_whole(site: FrontEnd) -> None:
         ([PNG], {"size": "Small", "width": "5"}, 422, "invalid-parameter", "width"),
         ([PNG], {"format": "tiff"}, 422, "invalid-parameter", "format"),
         ([PNG], {"colour": "red"}, 422, "unknown-field", "colour"),
-        ([PNG], {"format": "x" * 2000}, 413, "field-too-large", "format"),
+        ([PNG], {"format": "x" * 3000}, 413, "field-too-large", "format"),
     ],
 )
 async def test_refusals(

@@ -66,6 +66,7 @@ async def test_it_is_openapi_3_1_and_needs_nothing_from_elsewhere(site: FrontEnd
         "/api/v1/jobs/{job_id}/cancel",
         "/api/v1/jobs/{job_id}/replay",
         "/api/v1/jobs/{job_id}/provenance",
+        "/api/v1/jobs/{job_id}/webhook",
         "/api/v1/poison",
         "/api/v1/poison/replay",
         "/api/v1/poison/purge",

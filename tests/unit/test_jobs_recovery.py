@@ -22,14 +22,16 @@ from rolehost.jobs.sweeper import KEY, Sweeper
 from rolehost.jobs.table import DEBT, TABLE
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note
+from support.engines import Engine, every_engine
 from support.jobs import Bench, a_spec, claimed, ended, open_bench, succeed, until
 
+pytestmark = every_engine
 LEASE = 2.0
 
 
 @pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with open_bench(tmp_path) as made:
+async def bench(tmp_path: Path, engine: Engine) -> AsyncIterator[Bench]:
+    async with open_bench(tmp_path, engine=engine) as made:
         yield made
 
 

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rolehost import clock
-from rolehost.errors import KeyReusedError
 from rolehost.jobs import webhooks as module
 from rolehost.jobs.cancellation import cancel
 from rolehost.jobs.job import End, Job, JobState
-from rolehost.jobs.poison import PoisonDesk
-from rolehost.jobs.recovery import Recovery
-from rolehost.jobs.removal import remove_job
-from rolehost.jobs.submission import Submission, Submitter
-from rolehost.jobs.table import TABLE, WEBHOOK, JobTable
-from rolehost.jobs.webhook_deliveries import DELIVERIES, Delivery, delivery_of
-from rolehost.jobs.webhook_settings import WebhookSettings
+from rolehost.jobs.table import TABLE
+from rolehost.jobs.webhook_deliveries import delivery_of
 from rolehost.jobs.webhooks import Webhooks
-from rolehost.stores.connect import connect
-from support.jobs import Bench, open_bench, recorded, succeed, until
-from support.receiver import KEY, SECRET, Receiver, receiver
+from support.jobs import Bench, open_bench, succeed, until
+from support.receiver import KEY, Receiver, receiver
+from support.webhooks import nothing_owed, owed, said, standing, swept, told_by_worker, waiting
 
 OTHER_KEY = bytes(range(40))
 
@@ -49,36 +38,6 @@ async def there() -> AsyncIterator[Receiver]:
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses that a test can wait for."""
     monkeypatch.setattr(module, "PAUSES", (0.05,) * 6)
-
-
-@asynccontextmanager
-async def told_by_worker(bench: Bench, settings: WebhookSettings) -> AsyncIterator[Webhooks]:
-    """The bench's desk tells others itself."""
-    async with Webhooks(bench.stores, settings) as webhooks:
-        bench.desk = replace(bench.desk, webhooks=webhooks)
-        yield webhooks
-
-
-async def owed(bench: Bench) -> list[str]:
-    return [note.key for note in await bench.inner.table(TABLE).notes(WEBHOOK)]
-
-
-async def standing(bench: Bench, job: Job) -> Delivery:
-    found = await delivery_of(bench.inner, await bench.row(job.id))
-    assert found is not None
-    return found
-
-
-async def swept(bench: Bench, settings: WebhookSettings, done: Callable[[], Any]) -> None:
-    """Recovery's passes, by a sweeper that starts without any memory, until something has come true."""
-    async with Webhooks(bench.inner, settings) as webhooks:
-        recovery = Recovery(bench.inner, lease=2.0, webhooks=webhooks)
-
-        async def pass_and_look() -> bool:
-            await recovery.sweep()
-            return bool(await done())
-
-        await until(pass_and_look)
 
 
 async def ends(bench: Bench, job: Job, state: JobState) -> None:
@@ -123,8 +82,15 @@ async def test_each_terminal_state_is_told_once_and_signed(bench: Bench, there: 
     }
 
 
-async def nothing_owed(bench: Bench) -> bool:
-    return not await owed(bench)
+async def test_a_job_that_nobody_may_claim_any_more_is_told_of(bench: Bench, there: Receiver) -> None:
+    async with told_by_worker(bench, there.settings()):
+        job = await bench.submit(webhook=there.url)
+        long_ago = {"submitted_at": clock.iso(clock.now() - timedelta(days=8))}
+        await bench.inner.table(TABLE).write(job.id, job.version, long_ago)
+        await bench.process(succeed)
+        (told,) = await there.receives()
+    assert told.id == f"{job.id}:poisoned"
+    assert told.event["data"]["reason"].startswith("deadline")
 
 
 async def test_a_job_without_a_webhook_owes_nothing(bench: Bench, there: Receiver) -> None:
@@ -205,10 +171,6 @@ async def test_what_is_refused_is_tried_again_with_the_same_id_and_body(bench: B
     assert (await standing(bench, job)).to_json()["tries"] == 4
 
 
-async def said(bench: Bench, job: Job, why: str) -> bool:
-    return (await standing(bench, job)).why == why
-
-
 async def test_the_pause_is_kept_by_whoever_sweeps_next(
     bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,10 +233,6 @@ async def test_a_slow_receiver_holds_nothing_up(bench: Bench, there: Receiver) -
     assert there.waiting == 10
 
 
-async def waiting(there: Receiver, count: int) -> bool:
-    return there.waiting == count
-
-
 async def test_no_answer_in_time_is_tried_again(bench: Bench, there: Receiver) -> None:
     there.open.clear()
     job = await bench.submit(webhook=there.url)
@@ -329,104 +287,3 @@ async def test_a_note_that_outlived_its_delivery_goes_without_another(bench: Ben
     assert await owed(bench) == [job.id]
     await swept(bench, there.settings(), lambda: nothing_owed(bench))
     assert len(there.told) == 1
-
-
-async def test_secrets_are_rotated_without_a_restart(bench: Bench, there: Receiver, tmp_path: Path) -> None:
-    file = tmp_path / "secrets"
-    other = f"whsec_{base64.b64encode(OTHER_KEY).decode()}"
-    file.write_text(f"{SECRET} # the first\n")
-    settings = there.settings(secrets=(), secret_file=str(file))
-    async with told_by_worker(bench, settings):
-        for text in (f"{other}\n{SECRET}\n", f"{other}\n"):
-            await bench.submit(webhook=there.url)
-            await bench.process(succeed)
-            await until(lambda: nothing_owed(bench))
-            file.write_text(text)
-        await bench.submit(webhook=there.url)
-        await bench.process(succeed)
-        await until(lambda: nothing_owed(bench))
-    signed = [(told.is_signed_by(KEY), told.is_signed_by(OTHER_KEY)) for told in there.told]
-    assert signed == [(True, False), (True, True), (False, True)]
-
-
-async def test_without_a_secret_nothing_is_sent(bench: Bench, there: Receiver) -> None:
-    job = await bench.submit(webhook=there.url)
-    async with told_by_worker(bench, there.settings(secrets=())):
-        await bench.process(succeed)
-        why = "there is no secret to sign webhooks with: set Webhooks.SecretFile"
-        await until(lambda: said(bench, job, why))
-    assert there.waiting == 0
-    assert await owed(bench) == [job.id]
-
-
-async def test_a_replay_keeps_the_webhook(bench: Bench, there: Receiver) -> None:
-    async with told_by_worker(bench, there.settings()):
-        job = await bench.submit(webhook=there.url)
-        await bench.end_once(End.BAD_INPUT)
-        new = await PoisonDesk(bench.stores).replay(job.id)
-        await bench.process(succeed)
-        await there.receives(2)
-    assert [told.id for told in there.told] == [f"{job.id}:failed", f"{new.id}:completed"]
-    assert there.told[1].event["data"]["origin"] == job.id
-
-
-async def test_a_job_that_was_removed_owes_nothing(bench: Bench, there: Receiver) -> None:
-    there.answers[:] = [500]
-    job = await bench.submit(webhook=there.url)
-    async with told_by_worker(bench, there.settings()) as webhooks:
-        await bench.process(succeed)
-        await until(lambda: said(bench, job, "the receiver answered 500"))
-        await remove_job(bench.inner, await bench.row(job.id))
-        assert await owed(bench) == []
-        assert await bench.inner.table(DELIVERIES).read(job.id) is None
-        webhooks.soon(job.id)
-    assert len(there.told) == 1
-
-
-async def test_what_is_on_its_way_arrives_when_its_process_stops(bench: Bench, there: Receiver) -> None:
-    there.open.clear()
-    job = await bench.submit(webhook=there.url)
-    async with told_by_worker(bench, there.settings()):
-        await bench.process(succeed)
-        await until(lambda: waiting(there, 1))
-        asyncio.get_running_loop().call_later(0.1, there.open.set)
-    assert len(there.told) == 1
-    assert (await standing(bench, job)).state == "delivered"
-
-
-async def test_a_stop_does_not_wait_for_a_slow_receiver(
-    bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LAST_MOMENT", 0.05)
-    there.open.clear()
-    job = await bench.submit(webhook=there.url)
-    async with told_by_worker(bench, there.settings()):
-        await bench.process(succeed)
-        await until(lambda: waiting(there, 1))
-    assert await owed(bench) == [job.id]
-    found = await standing(bench, job)
-    assert (found.state, found.tries, found.why) == ("owed", 1, "no answer yet"), "the try counts"
-
-
-async def test_the_same_key_with_another_webhook_is_another_request(bench: Bench, there: Receiver) -> None:
-    asked = bench.asked(key="k", webhook=there.url)
-    job = await bench.submitter.submit(asked)
-    assert (await bench.submitter.submit(replace(asked))).id == job.id
-    with pytest.raises(KeyReusedError):
-        await bench.submitter.submit(replace(asked, webhook=f"{there.url}/other"))
-
-
-async def test_the_url_is_in_row_and_message_and_shown_nowhere(tmp_path: Path) -> None:
-    facts: list[tuple[str, dict[str, Any]]] = []
-    async with connect({"ROLEHOST_DATA": str(tmp_path)}) as stores:
-        asset = tmp_path / "asset"
-        asset.write_bytes(b"x")
-        with recorded(facts):
-            job = await Submitter(stores).submit(
-                Submission(path=asset, name="a", kind="work", webhook="https://u.example:444/token?key=1")
-            )
-        found = await JobTable(stores.table(TABLE)).read(job.id)
-    assert found is not None
-    assert found.spec.webhook == "https://u.example:444/token?key=1"
-    assert found.to_json()["webhook"] == "https://u.example:444"
-    assert "token" not in repr(facts)

@@ -63,7 +63,7 @@ async def test_root_without_capabilities() -> None:
 async def test_limits_take_nothing_from_what_a_user_reaches(tmp_path: Path) -> None:
     inside = tmp_path / "ours"  # an interpreter in root's own folder is nothing else
     inside.mkdir(mode=0o700)
-    program = shutil.copy("/bin/sh", inside / "program")
+    program = shutil.copy("/bin/sh", f"{inside}/program")
     who = ChildIdentity(65534, 65534) if ROOT else ChildIdentity()
     for prefix in ([], ["prlimit", "--nofile=40", "--"]):
         child = await Child.spawn(

@@ -191,6 +191,13 @@ async def test_an_exit_is_judged(  # noqa: PLR0917 - one line of the table each
     assert str(bench.root) not in json.dumps([job.reason, attempt.stdout, attempt.stderr])
 
 
+async def test_a_picture_that_its_application_locked_is_no_fault_of_the_stores(bench: Bench) -> None:
+    """Read nevertheless, by root; else its own fault, never tried again for ever."""
+    app = shell(bench, 'echo whole > "$2"; chmod 0 "$2"')
+    job = await outcome(bench, app, name="cat.png", content=b"\x89PNG\r\n\x1a\n" + bytes(40))
+    assert [attempt.end for attempt in job.attempts] == [End.BAD_OUTPUT], job.reason
+
+
 async def test_no_exit_code_is_bad_input_by_itself(bench: Bench) -> None:
     job = await outcome(bench, shell(bench, "exit 65"))
     assert [attempt.end for attempt in job.attempts] == [End.APP_ERROR]
@@ -293,6 +300,25 @@ async def test_a_lost_lease_ends_the_tree(tmp_path: Path) -> None:
         await asyncio.wait_for(task, 3)
         assert await bench.row(job.id) == row
         assert await gone(processes(pids))
+
+
+async def test_a_lease_that_ran_out_leaves_no_time_for_a_grace(tmp_path: Path) -> None:
+    """The margin is for the kill: a grace would take all of it, and the application would outlive the lease."""
+    async with open_bench(tmp_path, lease=1.5) as bench:
+        heard = bench.folder / "heard"
+        pids = bench.folder / "pids"
+        script = f"trap 'echo TERM >> {heard}; exit 1' TERM; echo $$ > {pids}; while :; do sleep 0.05; done"
+        _, task = await running(bench, shell(bench, script), pids)
+        bench.faults.refuse("jobs.write", times=None)
+        await until(lambda: told(bench, "lease.lost"))
+        bench.faults.clear()
+        await asyncio.wait_for(task, 3)
+        assert await gone(processes(pids))
+        assert not heard.exists()
+
+
+async def told(bench: Bench, event: str) -> bool:
+    return bool(bench.told(event))
 
 
 async def test_what_a_finished_application_leaves_behind_is_ended(bench: Bench) -> None:

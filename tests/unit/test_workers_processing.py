@@ -257,6 +257,16 @@ def a_pipe(result: Path) -> None:
     os.mkfifo(result)
 
 
+def a_locked_file(result: Path) -> None:
+    result.write_text("whole")
+    result.chmod(0)
+
+
+def a_locked_folder(result: Path) -> None:
+    result.write_text("whole")
+    result.parent.chmod(0)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -280,6 +290,28 @@ async def test_a_result_that_is_none_is_bad_output(bench: Bench, make: Callable[
     assert said in row.reason
     assert row.attempts[0].stdout == "done"
     assert await bench.blobs("results/") == []
+
+
+@pytest.mark.parametrize("lock", [a_locked_file, a_locked_folder])
+async def test_a_result_that_its_application_locked_is_read_or_bad_output(
+    bench: Bench, lock: Callable[[Path], None]
+) -> None:
+    """Root reads it nevertheless; who can't must neither try for ever nor look like a worker that vanished."""
+
+    async def attempt(_job: JobSpec, scratch: Scratch) -> Outcome:
+        lock(scratch.folder / "result")
+        readable.append(os.access(scratch.folder / "result", os.R_OK))
+        return Outcome(end=End.OK, result=scratch.folder / "result")
+
+    readable: list[bool] = []
+    job = await bench.submit()
+    await bench.process(attempt)
+    row = await bench.row(job.id)
+    if readable[0]:
+        assert [attempt.end for attempt in row.attempts] == [End.OK]
+    else:
+        assert ([attempt.end for attempt in row.attempts], row.charges) == ([End.BAD_OUTPUT], Charges(app=1))
+        assert "may not be read" in row.reason
 
 
 async def test_a_worker_that_raises_is_charged_to_the_application_in_words(bench: Bench) -> None:

@@ -34,7 +34,9 @@ from rolehost.host.directory.runs import RunRecords
 from rolehost.host.link import Link
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
+from rolehost.stores.costs import reporting
 from rolehost.telemetry import emit
+from rolehost.telemetry.transactions import HEARTBEATS, spent_on
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _ROWS_KEPT = 3600.0
@@ -302,7 +304,8 @@ async def serve(descriptor: int, times: DirectoryTimes, *, metadata: bool, envir
             asking = asyncio.create_task(ask_metadata(environ.get(IMDS, ""))) if metadata else None
             await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
             if stores.done():
-                await Directory(link, inbox, stores.result(), holder, times).serve(asking)
+                async with reporting(stores.result(), f"host.{socket.gethostname()}.{os.getpid()}"):
+                    await Directory(link, inbox, stores.result(), holder, times).serve(asking)
     finally:
         for task in tasks:
             task.cancel()
@@ -332,7 +335,8 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # it ends when its client does, and has to tell the end of all others
     configure_logging(verbose="ROLEHOST_VERBOSE" in os.environ, process="directory")
-    asyncio.run(serve(options.link, DirectoryTimes(**options.times), metadata=options.metadata, environ=os.environ))
+    with spent_on(HEARTBEATS):
+        asyncio.run(serve(options.link, DirectoryTimes(**options.times), metadata=options.metadata, environ=os.environ))
     return 0
 
 

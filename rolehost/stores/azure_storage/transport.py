@@ -17,6 +17,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from rolehost import clock
 from rolehost.errors import StoreUnavailableError
+from rolehost.telemetry.transactions import count
 
 CONNECT: Final = 8.0
 SHORTEST: Final = 8.0
@@ -68,6 +69,7 @@ class MeteredTransport(AioHttpTransport):  # type: ignore[misc]  # the SDK's laz
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         self._requests[self._service] += 1
+        count(self._service, request.method, request.url)
         config.setdefault("connection_timeout", CONNECT)
         config.setdefault("read_timeout", min(max(self._slow * _PATIENCE, SHORTEST), LONGEST))
         began, body = clock.monotonic(), request.data

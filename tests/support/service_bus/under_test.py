@@ -21,6 +21,9 @@ from tempfile import mkdtemp
 from azure.core.exceptions import ResourceNotFoundError
 from azure.servicebus.management import ServiceBusAdministrationClient
 
+from rolehost.stores import Stores
+from rolehost.stores.combined import CombinedStores
+from rolehost.stores.embedded import EmbeddedStores
 from rolehost.stores.service_bus import Reach, ServiceBusQueues
 from support.service_bus.certificates import Certificate, make_certificate
 from support.service_bus.queue_entity import QueueEntity, QueueOptions
@@ -156,3 +159,19 @@ def environ(folder: Path) -> dict[str, str]:
         "ROLEHOST_DATA": str(folder / "data"),
         "ROLEHOST_QUEUE": _stand_in_of(folder).connection_string,
     }
+
+
+@asynccontextmanager
+async def counting_stores(folder: Path) -> AsyncIterator[Stores]:
+    """The stores of such a service, where somebody with the right to manage opens them: depths are known."""
+    stand_in = _stand_in_of(folder)
+    if stand_in.administration is None:
+        stand_in.administer(certificate())
+    assert stand_in.administration is not None
+    reach = Reach(authorities=str(certificate().certificate), administration=stand_in.administration.address)
+    storage = await EmbeddedStores.open(folder / "data")
+    stores = CombinedStores(storage, await ServiceBusQueues.open(stand_in.connection_string, reach=reach))
+    try:
+        yield stores
+    finally:
+        await stores.close()
