@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from rolehost.stores import Stores
 from rolehost.stores.combined import CombinedStores
 from rolehost.stores.costs import reporting
 from rolehost.stores.nudges import NudgedStores
+from rolehost.stores.proofs import TABLE as PROVED_TABLE
+from rolehost.stores.proofs import Proof, Proved, no_rights, own_name, prove_blobs, prove_queue, prove_table
 
 STORAGE = "ROLEHOST_STORAGE"
 QUEUE = "ROLEHOST_QUEUE"
@@ -78,3 +80,47 @@ async def _with_queues(stores: Stores, environ: Mapping[str, str]) -> Stores:
     from rolehost.stores.service_bus import ServiceBusQueues  # noqa: PLC0415 - the same
 
     return CombinedStores(stores, await ServiceBusQueues.open(queue))
+
+
+async def prove(environ: Mapping[str, str], queues: Sequence[str]) -> Proved:
+    """Try all that a service does with the stores that the environment names, on names that are removed.
+
+    Args:
+        environ: see `connect`.
+        queues: the queues of the service.
+
+    Raises:
+        StoreError: a setting can't be read.
+    """
+    storage = environ.get(STORAGE, "").strip() or EMBEDDED
+    queue = environ.get(QUEUE, "").strip() or OF_THE_STORAGE
+    here, proved = queue == OF_THE_STORAGE, Proved()
+    if storage == EMBEDDED:
+        proved.add(await _prove_embedded(environ, queues=here))
+    else:
+        from rolehost.stores.azure_storage import proofs as of_storage  # noqa: PLC0415 - as above
+
+        proved.add(await of_storage.prove(storage, queues=here))
+    if not here:
+        from rolehost.stores.service_bus import proofs as of_service_bus  # noqa: PLC0415 - as above
+
+        proved.add(await of_service_bus.prove(queue, queues))
+    return proved
+
+
+async def _prove_embedded(environ: Mapping[str, str], *, queues: bool) -> Proved:
+    """In the data directory; one that isn't there yet is made at the first start, and not by looking."""
+    data = Path(environ.get(DATA, "") or DEFAULT_DATA).absolute()
+    if not data.is_dir():
+        folder = next(each for each in data.parents if each.exists())
+        problem = "" if os.access(folder, os.W_OK | os.X_OK) else f"it is not there, and {folder} can't be written to"
+        return Proved(proofs=[Proof(resource=f"data directory {data}", action="make", problem=problem)])
+    stores, proved = await _storage({**environ, STORAGE: EMBEDDED}), Proved()
+    try:
+        if queues:
+            proved.add(await prove_queue(stores.queue(own_name()), no_rights))
+        proved.add(await prove_table(stores.table(PROVED_TABLE), no_rights))
+        proved.add(await prove_blobs(stores.blobs, no_rights))
+    finally:
+        await stores.close()
+    return proved

@@ -46,7 +46,8 @@ class Azurite:
         location: where it keeps its data; None: in memory.
         ports: of blobs, queues and tables; kept over a restart.
         certificate: certificate and key files: it speaks TLS then, and takes tokens of an identity.
-        access_log: where a line for each request goes; None: nowhere.
+        access_log: where a line for each request goes; None: nowhere. With one it also takes clients of other people's,
+            whose version of the protocol is newer than the server.
     """
 
     location: Path | None = None
@@ -116,7 +117,7 @@ class Azurite:
         )
 
     def _options(self) -> list[str]:
-        options = ["--disableTelemetry", *([] if self.access_log else ["--silent"])]
+        options = ["--disableTelemetry", "--skipApiVersionCheck" if self.access_log else "--silent"]
         for service, port in zip(_SERVICES, self.ports, strict=True):
             options += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         options += ["--location", str(self.location)] if self.location else ["--inMemoryPersistence"]

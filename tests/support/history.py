@@ -5,7 +5,8 @@
 Each line is an event with its time, `at`, in seconds: `asked` (a submission began), `accepted` (it was answered),
 `killed` (a process: `instance`, `what`), `row` (a job's row changed, as the job's JSON and its result's blob), and at
 the end one `left` (blobs, their hashes, dead letters, scratch directories, processes). Which program wrote it doesn't
-matter: the simulation, the soak and the tests with real processes are judged alike.
+matter: the simulation, the soak and the tests with real processes are judged alike. What can't be judged is told, too
+(`unseen`): a history without its end, a line that is cut off or says something else.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Figures:
     unended: list[str] = field(default_factory=list)
     unburied: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     recovery: dict[str, float] = field(default_factory=dict)
 
@@ -62,7 +64,7 @@ def check(events: Iterable[Mapping[str, Any]]) -> Figures:
     last: dict[str, Mapping[str, Any]] = {}
     left: Mapping[str, Any] = {}
     figures = Figures()
-    for event in events:
+    for number, event in enumerate(events, 1):
         match event["event"]:
             case "asked":
                 asked.add(event["job"])
@@ -75,6 +77,10 @@ def check(events: Iterable[Mapping[str, Any]]) -> Figures:
                 last[event["job"]["id"]] = event
             case "left":
                 left = event
+            case _:
+                figures.unseen.append(f"{number}:{event['event']}")
+    if not left:
+        figures.unseen.append("left")
     _judge(figures, asked | accepted, accepted, last, left)
     figures.ran = _counts(last, kills)
     figures.recovery = _recovery(last, kills)
@@ -149,12 +155,13 @@ def _seconds(text: str) -> float:
 
 
 def read(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The events of a file; a last line that a crash cut short is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """The events of a file; a line that is none is an event that the checker doesn't know, wherever it is."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            event = json.loads(line)
         except json.JSONDecodeError:
-            return
+            event = None
+        yield event if isinstance(event, dict) and "event" in event else {"event": "torn"}
 
 
 def main(arguments: list[str]) -> int:

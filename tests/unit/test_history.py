@@ -82,6 +82,14 @@ def leave_a_blob(history: list[dict[str, Any]]) -> None:
     history[-1]["results"]["results/a/1-x/result"] = "bar"
 
 
+def go_before_the_end(history: list[dict[str, Any]]) -> None:
+    del history[-1]
+
+
+def say_something_else(history: list[dict[str, Any]]) -> None:
+    history.insert(3, {"event": "paused", "at": 1})
+
+
 def leave_a_process(history: list[dict[str, Any]]) -> None:
     history[-1]["processes"] = ["4711"]
 
@@ -98,6 +106,8 @@ def leave_a_process(history: list[dict[str, Any]]) -> None:
         (keep_from_the_poison_queue, "unburied"),
         (leave_a_blob, "orphans"),
         (leave_a_process, "orphans"),
+        (go_before_the_end, "unseen"),
+        (say_something_else, "unseen"),
     ],
 )
 def test_each_fault_is_seen(
@@ -110,3 +120,24 @@ def test_each_fault_is_seen(
     path.write_text("".join(json.dumps(event) + "\n" for event in history))
     assert main([str(path)]) == 1
     assert f"{figure}: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("torn", ['{"event": "row", "jo', "null", "", "\x00\x00"])
+def test_a_line_that_is_cut_off_hides_nothing_of_what_follows(
+    torn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = a_history()
+    rewrite(history)
+    lines = [json.dumps(event) for event in history]
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join([*lines[:4], torn, *lines[4:]]) + "\n")
+    assert main([str(path)]) == 1
+    told = capsys.readouterr().out
+    assert "rewritten: 1 a" in told
+    assert "unseen: 1 5:torn" in told
+
+
+def test_an_empty_history_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("")
+    assert main([str(path)]) == 1

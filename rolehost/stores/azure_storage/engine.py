@@ -26,7 +26,7 @@ from rolehost.stores.azure_storage.wire import Bodies
 
 BLOBS: Final = "rolehost"
 MESSAGES: Final = "rolehost-messages"
-_API_VERSION: Final = "2024-11-04"
+API_VERSION: Final = "2024-11-04"
 """Of queues and blobs: all that is used here, and an emulator of some age knows it too."""
 
 
@@ -46,14 +46,14 @@ class AzureStores:
         options = self._options("table")
         self._tables = TableServiceClient(account.table, credential=credential, **options)
         self._transactions = Transactions(account.table, credential, options["transport"])
-        queues = QueueServiceClient(account.queue, credential=credential, **self._options("queue", _API_VERSION))
+        queues = QueueServiceClient(account.queue, credential=credential, **self._options("queue", API_VERSION))
         blobs = BlobServiceClient(
             account.blob,
             credential=credential,
             max_single_put_size=LARGEST_SINGLE,
             max_single_get_size=PIECE,
             max_chunk_get_size=PIECE,
-            **self._options("blob", _API_VERSION),
+            **self._options("blob", API_VERSION),
         )
         for client in (self._tables, queues, blobs):
             self._closing.push_async_callback(client.close)
