@@ -34,6 +34,10 @@ def check(
             "--load/--no-load", help="Whether the roles' entry points are imported, and their programs looked for."
         ),
     ] = True,
+    connect: Annotated[
+        bool,
+        typer.Option("--connect", help="Also try the stores: every verb, on names of its own that are removed again."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate the service definition, with the environment over it: every problem is told.
@@ -54,6 +58,10 @@ def check(
     if model is None or problems:
         _tell_problems(problems, warnings, as_json=as_json)
         raise typer.Exit(FAILED)
+    if connect:
+        from rolehost.cli.check_connect import check_connections  # noqa: PLC0415 - `--help` needs none of it
+
+        raise typer.Exit(check_connections(model, os.environ).tell(_as_json(model), warnings, as_json=as_json))
     if as_json:
         print_json(_as_json(model) | {"warnings": warnings})
         return

@@ -29,6 +29,9 @@ def read_probes(root: Element, source: Source) -> dict[str, Any]:
         source.needed(element, "protocol")
         table = source.table(("service", "probes", name), element, names)
         convert(table, numbers=("port", "interval_seconds", "timeout_seconds"))
+        path = element.attributes.get("path", "")
+        if path and not path.startswith("/"):
+            table["path"] = f"/{path}"  # the original's own examples write "Probe.aspx"
         probes[name] = table
     return probes
 

@@ -214,14 +214,17 @@ class _Joined:
                 self._csdef.note("M26", element, told, "name")
                 certificates[name]["thumbprint"] = _NO_THUMBPRINT
         for name, element in configured.certificates.items():
-            if name not in defined.certificates and not _of_plug_in(name, defined):
+            if name not in defined.certificates and _of_plug_in(name, defined):
+                told = f'the certificate "{name}" is ignored: the plug-in that used it is'
+                self._cscfg.note("N08", element, told, "name", warning=True)
+            elif name not in defined.certificates:
                 told = f'the role "{role}" declares no certificate "{name}"{suggest(name, defined.certificates)}'
                 self._cscfg.note("M26", element, f"{told}{_plug_in_hint(name)}", "name")
             elif "thumbprint" in element.attributes:
                 place = ("roles", role, "certificates", name, "thumbprint")
                 self._problems.put(place, self._cscfg.file, element, "thumbprint")
-                certificates.setdefault(name, {})["thumbprint"] = element.attributes["thumbprint"]
-            elif name in certificates:
+                certificates[name]["thumbprint"] = element.attributes["thumbprint"]
+            else:
                 certificates[name]["thumbprint"] = _NO_THUMBPRINT  # its absence is noted
         return certificates
 

@@ -110,11 +110,8 @@ async def prove(environ: Mapping[str, str], queues: Sequence[str]) -> Proved:
 
 async def _prove_embedded(environ: Mapping[str, str], *, queues: bool) -> Proved:
     """In the data directory; one that isn't there yet is made at the first start, and not by looking."""
-    data = Path(environ.get(DATA, "") or DEFAULT_DATA).absolute()
-    if not data.is_dir():
-        folder = next(each for each in data.parents if each.exists())
-        problem = "" if os.access(folder, os.W_OK | os.X_OK) else f"it is not there, and {folder} can't be written to"
-        return Proved(proofs=[Proof(resource=f"data directory {data}", action="make", problem=problem)])
+    if missing := _missing(Path(environ.get(DATA, "") or DEFAULT_DATA)):
+        return Proved(proofs=[missing])
     stores, proved = await _storage({**environ, STORAGE: EMBEDDED}), Proved()
     try:
         if queues:
@@ -124,3 +121,13 @@ async def _prove_embedded(environ: Mapping[str, str], *, queues: bool) -> Proved
     finally:
         await stores.close()
     return proved
+
+
+def _missing(data: Path) -> Proof | None:
+    """Of a data directory that isn't there: whether it can be made."""
+    data = data.absolute()
+    if data.is_dir():
+        return None
+    folder = next(each for each in data.parents if each.exists())
+    problem = "" if os.access(folder, os.W_OK | os.X_OK) else f"it is not there, and {folder} can't be written to"
+    return Proof(resource=f"data directory {data}", action="make", problem=problem)

@@ -140,6 +140,15 @@ while true; do sleep 0.05; done
     assert marked(f"{service.deployment_id}/") == []
 
 
+def test_a_program_that_term_ends_at_a_stop_has_not_crashed(make: Make) -> None:
+    service = guest(make, "sleep 600")
+    service.start_instance()
+    service.until_ready()
+    assert service.stop()[0] == 0
+    assert service.fabric.until(state="Stopped")["last_crash"] is None
+    assert "role.crashed" not in service.stderr
+
+
 def test_a_program_that_listens_is_told_first_and_gets_term_once_it_has_stopped(make: Make) -> None:
     code = """
 note("life")

@@ -107,6 +107,8 @@ def test_a_crash_loop_is_cycling_and_says_how_it_crashed(make: Make) -> None:
     assert crash["reason"] == "The role process ended with exit code 1: ArithmeticError: broken in run."
     assert crash["stderr"].splitlines()[-1] == "ArithmeticError: broken in run"
     assert "to stdout" not in crash["stderr"]
+    details = [each["detail"] for each in service.fabric.history]
+    assert details.index("Starting role...") < details.index("The role is ready.")
     assert service.fabric.statuses()[:4] == ["StartingRole", "BusyRole", "ReadyRole", "RestartingRole"]
     assert facts["recycles"] >= 1
     assert service.stop()[0] == 0

@@ -3,10 +3,11 @@
     python -m tests.support.history FILE
 
 Each line is an event with its time, `at`, in seconds: `asked` (a submission began), `accepted` (it was answered),
-`killed` (a process: `instance`, `what`), `row` (a job's row changed, as the job's JSON and its result's blob), and at
-the end one `left` (blobs, their hashes, dead letters, scratch directories, processes). Which program wrote it doesn't
-matter: the simulation, the soak and the tests with real processes are judged alike. What can't be judged is told, too
-(`unseen`): a history without its end, a line that is cut off or says something else.
+`killed` (a process: `instance`, `what`), `row` (a job's row changed, as the job's JSON and its result's blob),
+`removed` (a job's row went, by retention or a person), and at the end one `left` (blobs, their hashes, dead letters,
+scratch directories, processes). Which program wrote it doesn't matter: the simulation, the soak and the tests with real
+processes are judged alike. What can't be judged is told, too (`unseen`): a history without its end, a line that is cut
+off or says something else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,7 @@ def check(events: Iterable[Mapping[str, Any]]) -> Figures:
     """
     asked, accepted, kills = set[str](), set[str](), list[Mapping[str, Any]]()
     last: dict[str, Mapping[str, Any]] = {}
+    gone = set[str]()
     left: Mapping[str, Any] = {}
     figures = Figures()
     for number, event in enumerate(events, 1):
@@ -75,13 +77,17 @@ def check(events: Iterable[Mapping[str, Any]]) -> Figures:
             case "row":
                 _compare(figures, last.get(event["job"]["id"]), event)
                 last[event["job"]["id"]] = event
+            case "removed":
+                gone.add(event["job"])
             case "left":
                 left = event
             case _:
                 figures.unseen.append(f"{number}:{event['event']}")
     if not left:
         figures.unseen.append("left")
-    _judge(figures, asked | accepted, accepted, last, left)
+    figures.lost = sorted(job for job in accepted if job not in last or last[job]["job"]["state"] not in TERMINAL)
+    figures.unexpected = sorted(last.keys() - asked - accepted)
+    _judge(figures, last, gone, left)
     figures.ran = _counts(last, kills)
     figures.recovery = _recovery(last, kills)
     return figures
@@ -98,26 +104,24 @@ def _compare(figures: Figures, before: Mapping[str, Any] | None, after: Mapping[
 
 def _judge(
     figures: Figures,
-    known: set[str],
-    accepted: set[str],
     last: Mapping[str, Mapping[str, Any]],
+    gone: Collection[str],
     left: Mapping[str, Any],
 ) -> None:
     hashes, dead = left.get("results", {}), set(left.get("dead", ()))
-    figures.lost = sorted(job for job in accepted if job not in last or last[job]["job"]["state"] not in TERMINAL)
-    figures.unexpected = sorted(last.keys() - known)
     named = set()
     for job_id, event in last.items():
         job, blob = event["job"], event["blob"]
-        named.add(blob)
-        if job["state"] == "completed" and hashes.get(blob) != job["result"]["sha256"]:
-            figures.broken.append(job_id)
+        if job_id not in gone:
+            named.add(blob)
+            if job["state"] == "completed" and hashes.get(blob) != job["result"]["sha256"]:
+                figures.broken.append(job_id)
+            if job["state"] == "poisoned" and job_id not in dead:
+                figures.unburied.append(job_id)
         if any(job["charges"][budget] > cap for budget, cap in CAPS.items()):
             figures.overcharged.append(job_id)
         if job["state"] in TERMINAL and any(attempt["end"] is None for attempt in job["attempts"]):
             figures.unended.append(job_id)
-        if job["state"] == "poisoned" and job_id not in dead:
-            figures.unburied.append(job_id)
     figures.orphans = [*sorted(set(hashes) - named), *left.get("scratch", ()), *left.get("processes", ())]
 
 

@@ -47,6 +47,13 @@ def test_recovery_counts_from_a_death_and_anew_from_a_kill_of_the_whole_service(
     assert check(history).recovery["p99"] == 40
 
 
+def test_a_job_that_retention_took_leaves_a_sound_history() -> None:
+    history = a_history()
+    history.insert(4, {"event": "removed", "job": "a", "at": 2})
+    history[-1]["results"] = {}
+    assert check(history).sound
+
+
 def lose(history: list[dict[str, Any]]) -> None:
     history[3]["job"]["state"] = "running"
 
@@ -90,6 +97,15 @@ def say_something_else(history: list[dict[str, Any]]) -> None:
     history.insert(3, {"event": "paused", "at": 1})
 
 
+def remove_an_open_job(history: list[dict[str, Any]]) -> None:
+    history[3]["job"]["state"] = "queued"
+    history.insert(4, {"event": "removed", "job": "a", "at": 2})
+
+
+def keep_a_removed_jobs_result(history: list[dict[str, Any]]) -> None:
+    history.insert(4, {"event": "removed", "job": "a", "at": 2})
+
+
 def leave_a_process(history: list[dict[str, Any]]) -> None:
     history[-1]["processes"] = ["4711"]
 
@@ -106,6 +122,8 @@ def leave_a_process(history: list[dict[str, Any]]) -> None:
         (keep_from_the_poison_queue, "unburied"),
         (leave_a_blob, "orphans"),
         (leave_a_process, "orphans"),
+        (remove_an_open_job, "lost"),
+        (keep_a_removed_jobs_result, "orphans"),
         (go_before_the_end, "unseen"),
         (say_something_else, "unseen"),
     ],

@@ -7,9 +7,13 @@ repeats a seed that failed; the rules taken back below show that the monitors ca
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +25,7 @@ from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note, QueueMessage
 from rolehost.workers import claiming, completion
 from rolehost.workers.desk import Desk
+from support.history import TERMINAL, main
 from support.simulation import ENGINES, engines, run
 from support.simulation.memory import MemoryTable
 
@@ -47,6 +52,21 @@ def test_schedules_are_troubled() -> None:
     """A simulation in which nothing goes wrong would prove nothing."""
     lost = sum(run(seed, engine).facts["lost"] for seed in range(40) for engine in ENGINES)
     assert lost > 20
+
+
+def test_a_schedules_history_is_one_for_the_checker(engine: str, tmp_path: Path) -> None:
+    """The same as the soak writes: judged alone, line by line, and what is taken out of it is missed."""
+    history = next(one.history for one in (run(seed, engine) for seed in range(ENOUGH)) if one.facts["lost"])
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in history))
+    assert main([str(path)]) == 0
+    job = next(event["job"] for event in history if event["event"] == "accepted")
+    path.write_text("".join(json.dumps(event) + "\n" for event in history if not _ends(event, job)))
+    assert main([str(path)]) == 1
+
+
+def _ends(event: Mapping[str, Any], job: str) -> bool:
+    return event["event"] == "row" and event["job"]["id"] == job and event["job"]["state"] in TERMINAL
 
 
 def found_by(engine: str, what: str = "") -> bool:

@@ -88,7 +88,7 @@ def test_a_service_with_plug_ins_and_sites_is_read(tmp_path: Path) -> None:
     assert web.settings["Catalogue.Connection"] == 'Server=db.example;Password="a<b&c"'
     assert web.settings[f"{PLUG_INS}RemoteForwarder.Enabled"] == "true"
     assert web.settings["_Preview"] == ""
-    assert set(web.certificates) == {"Tls", f"{PLUG_INS}RemoteAccess.PasswordEncryption"}
+    assert set(web.certificates) == {"Tls"}  # nobody has to install those of plug-ins that are not there
     assert (web.endpoints["Https"].certificate, web.endpoints["Https"].local_port) == ("Tls", 0)
     assert not web.local_resources[f"{PLUG_INS}Caching.FileStore"].clean_on_role_recycle
     assert mailer.entry_point == ""
@@ -103,6 +103,7 @@ def test_what_has_no_meaning_here_is_named(tmp_path: Path) -> None:
         "Shop.csdef:6: warning: N08: <Sites> is ignored: there is no IIS",
         'N08: the plug-in "RemoteForwarder" is ignored',
         'N08: the plug-in "Caching" is ignored',
+        f'{CSCFG}:15: warning: N08: the certificate "{PLUG_INS}RemoteAccess.PasswordEncryption" is ignored',
         "M28: unknown element <Gadgets> in <WorkerRole>: it is ignored",
         f'{CSCFG}:2: warning: N08: osFamily="3" is ignored',
         f'{CSCFG}:4: warning: N08: vmName="web" is ignored',
@@ -119,6 +120,21 @@ def test_a_setting_of_a_plug_in_that_is_not_imported(tmp_path: Path) -> None:
     (problem,) = service.examine().errors
     assert problem.code == "M05"
     assert problem.sentence.endswith('the plug-in "RemoteAccess" is not imported')
+
+
+@pytest.mark.parametrize("thumbprint", ["", "0a 1b"])
+def test_a_plug_in_s_certificate_may_have_any_thumbprint(tmp_path: Path, thumbprint: str) -> None:
+    service = Copy(tmp_path)
+    service.change(CSDEF, '<Import moduleName="Diagnostics"/>', '<Import moduleName="RemoteAccess"/>')
+    certificate = f'<Certificate name="{PLUG_INS}RemoteAccess.PasswordEncryption" thumbprint="{thumbprint}"/>'
+    service.change(CSCFG, "<Certificates>", f"<Certificates>{certificate}")
+    assert set(valid(service.examine()).roles["ThumbnailBackend"].certificates) == {"StorageTls"}
+
+
+def test_a_probe_s_path_is_taken_without_its_slash_too(tmp_path: Path) -> None:
+    service = Copy(tmp_path)
+    service.change(CSDEF, 'path="/healthz"', 'path="Probe.aspx"')
+    assert valid(service.examine()).probes["FrontHealth"].path == "/Probe.aspx"
 
 
 def test_the_first_version_of_the_schema_is_read(tmp_path: Path) -> None:

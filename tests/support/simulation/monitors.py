@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rolehost import clock
 from rolehost.jobs.codec import job_from_row
@@ -24,11 +24,16 @@ class Monitors:
     def __init__(self) -> None:
         self.violations: Counter[str] = Counter()
         self.facts: Counter[str] = Counter()
+        self.events: list[dict[str, Any]] = []
         self.table: MemoryTable | None = None
         self.blobs: MemoryBlobs | None = None
 
     def flag(self, what: str) -> None:
         self.violations[what] += 1
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Write down what happened, as `support.history` reads it."""
+        self.events.append({"event": event, "at": clock.monotonic(), **facts})
 
     def changed(self, table: MemoryTable, before: Row | None, after: Row | None) -> None:
         if table.name != TABLE:
@@ -36,6 +41,10 @@ class Monitors:
         self.table = table
         old = job_from_row(before) if before and before.tag != BURIED else None
         new = job_from_row(after) if after and after.tag != BURIED else None
+        if new is not None:
+            self.tell("row", job=new.to_json(), blob=new.result.blob if new.result else None)
+        elif old is not None:
+            self.tell("removed", job=old.id)
         if old is None and new is not None:
             self._inserted(new)
         elif old is not None and new is None:

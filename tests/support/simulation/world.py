@@ -8,11 +8,12 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -34,6 +35,7 @@ from rolehost.workers.outcome import Outcome
 from rolehost.workers.queue_worker import QueueWorker, _Loop
 from rolehost.workers.scratch import Scratch
 from rolehost.workers.settings import WorkerSettings
+from support.history import check
 from support.simulation.bus import BusQueue
 from support.simulation.engines import ENGINES, queue_of, stores_of
 from support.simulation.memory import MemoryStores
@@ -54,10 +56,11 @@ _process: ContextVar[Process | None] = ContextVar("process", default=None)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a schedule showed: violations by name, and how much happened."""
+    """What a schedule showed: violations by name, how much happened, and its history."""
 
     violations: Counter[str]
     facts: Counter[str]
+    history: Sequence[Mapping[str, Any]]
 
 
 @dataclass(eq=False)
@@ -238,8 +241,10 @@ class World:
 
         async def place() -> None:
             asked = Submission(path=asset, name="asset", kind=KIND)
+            self.monitors.tell("asked", job=job_id)
             await Submitter(stores).place(asked, job_id, {}, "application/octet-stream")
             self.accepted.add(job_id)
+            self.monitors.tell("accepted", job=job_id)
 
         await asyncio.sleep(self.chance.uniform(0, 60))
         await self.start(process, place())
@@ -307,6 +312,13 @@ class World:
     def dead_lettered(self) -> set[str]:
         return {WakeUp.decode(message.body).job for message in self.queue.letters.values()}
 
+    def history(self) -> list[dict[str, Any]]:
+        """All that happened, as the soak and the tests with real processes write it down, too."""
+        content = self.stores.blobs.content
+        results = {name: sha256(blob).hexdigest() for name, blob in content.items() if name.startswith("results/")}
+        self.monitors.tell("left", results=results, dead=sorted(self.dead_lettered()))
+        return self.monitors.events
+
     def judge(self) -> None:
         flag = self.monitors.flag
         rows = self.stores.table(TABLE).rows
@@ -320,6 +332,9 @@ class World:
                 flag("an accepted job was buried")
         for what in self.open_work():
             flag(f"left over: {what.rpartition(' ')[2] if ' of ' not in what else what.partition(' ')[0]}")
+        for name, found in asdict(check(self.history())).items():
+            if found and isinstance(found, list):
+                flag(f"the history: {name}")
 
 
 def run(seed: int, engine: str) -> Verdict:
@@ -336,7 +351,7 @@ def run(seed: int, engine: str) -> Verdict:
         world = World(seed, engine, folder)
         with simulated(loop, seed):
             loop.run_until_complete(_schedule(world))
-        return Verdict(world.monitors.violations, world.monitors.facts)
+        return Verdict(world.monitors.violations, world.monitors.facts, world.monitors.events)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         loop.close()

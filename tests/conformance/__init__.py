@@ -1,0 +1,1 @@
+"""Every engine is held to the contracts of the stores."""
