@@ -111,6 +111,30 @@ def test_a_change_that_is_cancelled_recycles_into_the_new_values(make: Make) -> 
     assert service.stop()[0] == 0
 
 
+def test_the_times_of_the_definition_reach_the_role(make: Make) -> None:
+    service = make(
+        """
+        class Worker(RoleEntryPoint):
+            def on_start(self):
+                self.role_environment.status_check += lambda e: note("check")
+                self.role_environment.changing += lambda e: time.sleep(600)
+                return True
+        """,
+        DEFINITION,
+        status_check_seconds=0.2,
+        changing_seconds=0.5,
+    )
+    service.start_instance()
+    service.fabric.until(state="Ready", generation=1)
+    until(lambda: service.words()[:2] == ["check", "check"], "two checks")
+    service.change('Mood = "calm"', 'Mood = "merry"')
+    service.fabric.assign(service.assignment(2))
+    service.fabric.until(state="Ready", generation=2, recycles=1)
+    recycled = [each["facts"]["reason"] for each in service.fabric.events if each["name"] == "instance.recycled"]
+    assert recycled == ["change cancelled"]
+    assert service.stop()[0] == 0
+
+
 def test_another_definition_starts_it_anew_in_order(make: Make) -> None:
     service = start(make)
     service.change('entry_point = "roles:Worker"', 'entry_point = "roles:Worker"\nenvironment = { NEW = "yes" }')
