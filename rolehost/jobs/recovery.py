@@ -51,7 +51,7 @@ class _Memory:
     """What a sweeper knows from its earlier passes; it dies with it, and nothing but a repeated wake-up is lost."""
 
     notes: frozenset[Note] = frozenset()
-    owed: set[str] = field(default_factory=set)
+    owed: dict[str, float] = field(default_factory=dict)
     leases: dict[str, _Standing] = field(default_factory=dict)
     letters: dict[str, str | None] = field(default_factory=dict)
     looked: float = 0.0
@@ -107,12 +107,13 @@ class Recovery:
                 if not job.state.terminal:
                     await self._wake(job, f"{job.id}:0", "its message was never put")
                 await table.drop_note(note)
-            elif job.id not in self._memory.owed:
-                # Whoever receives it finds a poisoned row, makes the dead letter, and drops the debt.
-                self._memory.owed.add(job.id)
+            elif clock.monotonic() - self._memory.owed.get(job.id, -LONG_PAST_DUE) >= LONG_PAST_DUE:
+                # Whoever receives it finds a poisoned row, makes the dead letter, and drops the debt; what failed of
+                # that is done again, for nobody else would.
                 await self._wake(job, f"{job.id}:dead", "its dead letter was never made")
+                self._memory.owed[job.id] = clock.monotonic()
         self._memory.notes = found
-        self._memory.owed &= {note.key for note in found if note.kind == DEBT}
+        self._memory.owed = {job: since for job, since in self._memory.owed.items() if Note(DEBT, job) in found}
 
     async def _begin_webhooks(self) -> None:
         """Deliver what is owed and due; no pass waits for a receiver."""

@@ -16,14 +16,17 @@ from rolehost import clock
 from rolehost.errors import AlreadyExistsError
 from rolehost.jobs.codec import spec_to_fields
 from rolehost.jobs.job import End, Job, JobState
-from rolehost.jobs.recovery import Recovery
+from rolehost.jobs.recovery import LONG_PAST_DUE, Recovery
 from rolehost.jobs.retention import RetentionRules
 from rolehost.jobs.sweeper import KEY, Sweeper
 from rolehost.jobs.table import DEBT, TABLE
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note
+from rolehost.workers.claiming import begin
+from rolehost.workers.lease import LeaseKeeper
 from support.engines import EMBEDDED, Engine, every_engine
-from support.jobs import Bench, a_spec, claimed, ended, open_bench, succeed, until
+from support.jobs import Bench, a_spec, called, claimed, ended, open_bench, succeed, until
+from support.stores import receive
 
 pytestmark = every_engine
 LEASE = 2.0
@@ -97,6 +100,34 @@ async def test_a_poisoned_job_whose_dead_letter_was_never_made_gets_it(bench: Be
     assert Note(DEBT, job.id) not in await bench.inner.table(TABLE).notes(DEBT)
 
 
+async def test_a_debt_whose_wake_up_could_not_be_put_is_tried_in_the_next_pass(bench: Bench) -> None:
+    job = await row_without_message(bench)
+    await bench.desk.jobs.poison(job.id, job.version, None, reason="app: it failed")
+    sweeper = a_sweeper(bench)
+    await sweeper.sweep()
+    bench.faults.refuse("queue.put")
+    await sweeper.sweep()
+    assert await bench.counts() == (0, 0, 0)
+    await sweeper.sweep()
+    assert (await bench.counts())[0] == 1
+
+
+async def test_a_debt_that_could_not_be_dropped_is_paid_again_later(bench: Bench, time: Time) -> None:
+    job = await row_without_message(bench)
+    await bench.desk.jobs.poison(job.id, job.version, None, reason="app: it failed")
+    sweeper = a_sweeper(bench)
+    await sweeper.sweep()
+    await sweeper.sweep()
+    bench.faults.refuse("jobs.drop_note")
+    await bench.process(succeed)
+    table = bench.inner.table(TABLE)
+    assert await table.notes(DEBT) == [Note(DEBT, job.id)]
+    time.ahead += LONG_PAST_DUE + 1
+    await sweeper.sweep()
+    await bench.process(succeed)
+    assert await table.notes(DEBT) == []
+
+
 async def test_a_lease_that_stands_still_is_woken_once_and_taken_over(bench: Bench, time: Time) -> None:
     job = await row_without_message(bench)
     await claimed(bench.other(), job, lease=30 * LEASE)  # the sweeps themselves take some of it
@@ -113,6 +144,22 @@ async def test_a_lease_that_stands_still_is_woken_once_and_taken_over(bench: Ben
     done = await bench.row(job.id)
     assert done.state is JobState.COMPLETED
     assert [attempt.end for attempt in done.attempts] == [End.WORKER_LOST, End.OK]
+
+
+async def test_without_any_sweeper_a_marked_message_brings_its_job_back_after_one_lease(bench: Bench) -> None:
+    """A message that can't be marked comes back as soon, and has to see the row's version first."""
+    job = await bench.submit()
+    queue = bench.desk.queue
+    (message,) = await receive(queue, hide=bench.desk.hiding)
+    claim = await begin(bench.desk, message)
+    assert claim is not None
+    async with LeaseKeeper(bench.desk, claim, message):
+        await until(lambda: called(bench, "queue.renew"))
+    (again,) = await receive(queue, hide=bench.desk.hiding)
+    taken = await begin(bench.desk, again)
+    assert (taken is not None) == queue.capabilities.rewrites_body
+    if taken is not None:
+        assert [attempt.end for attempt in (await bench.row(job.id)).attempts] == [End.WORKER_LOST, None]
 
 
 async def test_a_lease_that_is_renewed_is_left_alone_whatever_the_wall_clock_says(
