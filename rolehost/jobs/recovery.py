@@ -121,15 +121,23 @@ class Recovery:
             await self._webhooks.sweep()
 
     async def _wake_dead_leases(self) -> None:
-        """A lease is dead when its row stood still for a whole lease on our own clock; once for each version."""
-        now = clock.monotonic()
-        before, self._memory.leases = self._memory.leases, {}
-        for job in await self._all_running():
-            standing = before.get(job.id)
-            if standing is None or standing.version != job.version:
-                standing = _Standing(job.version, now)
-            self._memory.leases[job.id] = standing
-            if not standing.woken and now - standing.since >= max(self._lease, job.lease):
+        """A lease is dead when its row stood still for a whole lease on our own clock; once for each version.
+
+        It counts from when a version was known to when it was asked for again: what slow answers took proves nothing.
+        """
+        asked = clock.monotonic()
+        running = await self._all_running()
+        known = clock.monotonic()
+        before = self._memory.leases
+        self._memory.leases = {
+            job.id: standing
+            if (standing := before.get(job.id)) and standing.version == job.version
+            else _Standing(job.version, known)
+            for job in running
+        }
+        for job in running:
+            standing = self._memory.leases[job.id]
+            if not standing.woken and asked - standing.since >= max(self._lease, job.lease):
                 await self._wake(job, f"{job.id}:v{job.version}", "its lease stood still", seen=job.version)
                 standing.woken = True
 
