@@ -23,21 +23,24 @@ Configuration = Annotated[
     ),
 ]
 
+LoadRoles = Annotated[
+    bool,
+    typer.Option(
+        "--load/--no-load", help="Whether the roles' entry points are imported, and their programs looked for."
+    ),
+]
+Connect = Annotated[
+    bool,
+    typer.Option("--connect", help="Also try the stores: every verb, on names of its own that are removed again."),
+]
+
 
 def check(
     *,
     definition: Definition = None,
     configuration: Configuration = None,
-    load_roles: Annotated[
-        bool,
-        typer.Option(
-            "--load/--no-load", help="Whether the roles' entry points are imported, and their programs looked for."
-        ),
-    ] = True,
-    connect: Annotated[
-        bool,
-        typer.Option("--connect", help="Also try the stores: every verb, on names of its own that are removed again."),
-    ] = False,
+    load_roles: LoadRoles = True,
+    connect: Connect = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate the service definition, with the environment over it: every problem is told.

@@ -173,7 +173,7 @@ class NudgedStores:
     async def submit(self, row: NewRow) -> str:
         """See `Stores.submit`."""
         version = await self._stores.submit(row)
-        pass
+        self._bells.ring({row.queue})
         return version
 
     def transactions(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -163,11 +163,9 @@ async def test_the_ceiling_is_settable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_processes_that_begin_together_do_not_ask_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    time, looks = FakeClock(monkeypatch), []
-    polling = []
+    time, looks, polling = FakeClock(monkeypatch), list[float](), list[asyncio.Task[None]]()
     for _ in range(8):
-        queue = EmptyQueue()
-        queue.receive = _noted(queue, looks)  # type: ignore[method-assign]
+        queue = NotingQueue(looks)
         polling.append(asyncio.create_task(poll(Poller(cast("Queue", queue), hiding=60))))
     await time.advance(600)
     late = sorted(at for at in looks if at > 300)
@@ -176,14 +174,16 @@ async def test_processes_that_begin_together_do_not_ask_together(monkeypatch: py
         task.cancel()
 
 
-def _noted(queue: EmptyQueue, looks: list[float]) -> Callable[..., Awaitable[Sequence[QueueMessage]]]:
-    inner = queue.receive
+class NotingQueue(EmptyQueue):
+    """Notes when it is asked."""
 
-    async def receive(count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:
-        looks.append(clock.monotonic())
-        return await inner(count, hide=hide, wait=wait)
+    def __init__(self, looks: list[float]) -> None:
+        super().__init__()
+        self.looks = looks
 
-    return receive
+    async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:
+        self.looks.append(clock.monotonic())
+        return await super().receive(count, hide=hide, wait=wait)
 
 
 async def test_a_submission_on_the_same_machine_wakes_a_worker_that_sleeps(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The slice of Service Bus's ATOM interface that the engine uses: make, describe, list, count and remove queues, over TLS."""
+"""The slice of Service Bus's ATOM interface that we use: make, describe, list, count and remove queues, over TLS."""
 
 from __future__ import annotations
 
@@ -98,10 +98,11 @@ class Administration:
             return self._make(name, body) if queue is None else (409, _error(409, "The queue exists already."))
         if queue is None:  # a feed without entries is how Service Bus says that there is no such entity
             return 200, _feed("")
-        if method == "DELETE":
-            self._change(lambda: self._queues.pop(name.lower(), None))
-            return 200, ""
-        return 200, _entry(queue)
+        return 200, self._removed(name) if method == "DELETE" else _entry(queue)
+
+    def _removed(self, name: str) -> str:
+        self._change(lambda: self._queues.pop(name.lower(), None))
+        return ""
 
     def _make(self, name: str, body: str) -> tuple[int, str]:
         queue = QueueEntity(name, _options(body))
