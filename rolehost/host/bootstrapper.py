@@ -130,7 +130,7 @@ class Bootstrapper:
 
 
 def stop_on_signals(requests: StopRequests) -> None:
-    """From now on, SIGTERM and SIGINT ask for a stop; another one, a second or more later, for haste."""
+    """From now on, SIGTERM and SIGINT ask for a stop; another one, half a second or more later, for haste."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, requests.note)
 

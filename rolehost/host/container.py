@@ -56,7 +56,7 @@ class Container:
     on_number: Callable[[int], None] = lambda _: None
 
     async def run(self) -> int:
-        """Run the instance until SIGTERM or SIGINT; another one, a second or more later, makes it hurry.
+        """Run the instance until SIGTERM or SIGINT; another one, half a second or more later, makes it hurry.
 
         Returns:
             0 after an orderly stop.

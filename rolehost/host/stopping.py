@@ -13,7 +13,7 @@ from rolehost.host.waits import first
 
 HURRY_SECONDS = 2.0
 """What is left after a second signal: enough to end console applications and to give their jobs back, uncharged."""
-_ONE_REQUEST_SECONDS = 1.0
+_ONE_REQUEST_SECONDS = 0.5
 
 _Value = TypeVar("_Value")
 

@@ -102,7 +102,7 @@ def let_others_in(directory: Path) -> None:
 
 
 def signal_again_and_again(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
-    """What an impatient person does; the first second counts as one signal."""
+    """What an impatient person does; what comes within half a second counts as one signal."""
 
     def ended() -> bool:
         if process.poll() is None:
