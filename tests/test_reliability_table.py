@@ -15,11 +15,9 @@ from test_parity_table import _may_not_run, functions
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 ROWS = range(1, 41)
 # What they wait for: an engine with a broker. No other row may.
-MAY_BE_OPEN_IN_PART = {26, 27}
-MAY_BE_OPEN = {27}
+MAY_BE_OPEN_IN_PART = {27}
 HEADER = "| # | Fault | What happens | Open | Tests |"
 NOTHING = "–"  # noqa: RUF001 - the dash of the table
-OPEN = "open"
 _ROW = re.compile(r"\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|")
 _TESTS = re.compile(r"`test_\w+`(, `test_\w+`)*")
 
@@ -61,9 +59,6 @@ def test_every_line_of_the_faults_has_its_form() -> None:
 @pytest.mark.parametrize("number", ROWS)
 def test_a_fault_names_tests_that_run(number: int) -> None:
     (row,) = (row for row in rows() if row.number == number)
-    if row.cells[-1] == OPEN:
-        assert row.number in MAY_BE_OPEN
-        return
     assert _TESTS.fullmatch(row.cells[-1]), "the last column names tests and nothing else"
     assert len(row.tests) == len(set(row.tests))
     defined = Counter(each.name for each in functions())

@@ -56,7 +56,8 @@ class Desk:
     def hiding(self) -> float:
         """Seconds that a message is hidden when it is received.
 
-        Near stores: half a lease, and before that is over the message is hidden for a whole one, marked with what the
-        claim wrote. A job whose worker died before the mark is met again after half a lease, and taken over one later.
+        Half a lease where messages can be marked: before that is over the message is hidden for a whole one, marked
+        with what the claim wrote. A job whose worker died before the mark is met again after half a lease, and taken
+        over one later. Elsewhere a lease: a broker's lock ends by itself with who held it.
         """
-        return self.settings.lease / 2 if self.near else self.settings.lease
+        return self.settings.lease / 2 if self.queue.capabilities.rewrites_body else self.settings.lease

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rolehost.stores import QueueMessage
     from rolehost.workers.desk import Desk
 
-# The first mark in the message lets a killed worker's job be claimed after one lease instead of two. Short jobs never
-# pay for it.
+# The first mark in the message lets a killed worker's job be claimed after one lease instead of one and a half. Short
+# jobs never pay for it.
 FIRST_MARK = 0.5
 # Where the stores are on this machine a look at the row costs next to nothing: a job that is cancelled stops soon.
 LOOK_EVERY = 1.0
@@ -103,11 +103,17 @@ class LeaseKeeper:
     def _trusted_until(self) -> float:
         return self.claim.sent + self._desk.settings.lease - self._desk.settings.margin
 
+    @property
+    def _first_mark(self) -> float:
+        """Seconds before the message is marked: later where that is a request which is billed."""
+        after = self._desk.settings.renew_after
+        return min(FIRST_MARK, after / 2) if self._desk.near else after / 4
+
     async def _keep(self) -> None:
         """Mark, then renew, until stopped, lost or expired."""
-        if not await self._pause(min(FIRST_MARK, self._desk.settings.renew_after / 2)):
+        if not await self._pause(self._first_mark):
             return
-        if self._desk.near:
+        if self._desk.queue.capabilities.rewrites_body:
             await self._try(self._renew_message, self._desk.settings.renew_after)
         while await self._wait_for(self._next_renewal()):
             if self.ended is None:

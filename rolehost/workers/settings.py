@@ -35,7 +35,8 @@ class WorkerSettings:
         deadline: a job still open so long after its submission is poisoned (`Worker.DeadlineSeconds`).
         output: kept of each of stdout and stderr per attempt (`Worker.OutputBytes`).
         drain: from SIGTERM to the end, the TERM grace included; the host decides.
-        poll: the longest pause between two looks at an empty queue that can't wait (`Worker.PollSeconds`).
+        poll: the longest pause between two looks at an empty queue that can't wait (`Worker.PollSeconds`); by
+            default no longer than `recovery`, for a job that is woken waits for the next look.
         warm_start: whether an application that names its `warm_imports` starts warm (`Worker.WarmStart`).
         pid_namespace: whether each application gets a PID namespace of its own (`Worker.PidNamespace`); none starts
             warm then.
@@ -86,6 +87,7 @@ class WorkerSettings:
             RoleEnvironmentError: a value is no number, no flag, or out of range.
         """
         read, default = _Reader(role_environment), cls()
+        recovery = read.number("Recovery.IntervalSeconds", default.recovery, least=0.1)
         return cls(
             slots=round(read.number("Worker.Slots", os.cpu_count() or 1, least=1)),
             lease=read.number("Worker.LeaseSeconds", default.lease, least=0.5),
@@ -98,10 +100,10 @@ class WorkerSettings:
             deadline=read.number("Worker.DeadlineSeconds", default.deadline, least=1),
             output=round(read.number("Worker.OutputBytes", default.output, least=1024)),
             drain=float(environ.get("ROLEHOST_DRAIN_SECONDS", default.drain)),
-            poll=read.number("Worker.PollSeconds", default.poll, least=SHORTEST),
+            poll=read.number("Worker.PollSeconds", min(default.poll, recovery), least=SHORTEST),
             warm_start=read.flag("Worker.WarmStart", default=default.warm_start),
             pid_namespace=read.flag("Worker.PidNamespace", default=default.pid_namespace),
-            recovery=read.number("Recovery.IntervalSeconds", default.recovery, least=0.1),
+            recovery=recovery,
             retention=RetentionRules(
                 completed=read.days("Retention.CompletedDays", default.retention.completed),
                 failed=read.days("Retention.FailedDays", default.retention.failed),

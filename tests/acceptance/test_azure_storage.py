@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 JOBS = 500
 AT_ONCE = 8
 LEASE = 4.0
-KILLS_EVERY = 3.0
+KILLS_EVERY = 4.0
 AWAY = 1.0
 """Seconds between the storage's end and its next start."""
 PATIENCE = 300.0
@@ -63,7 +63,7 @@ async def test_workers_are_killed_and_the_storage_is_restarted(tmp_path: Path) -
     try:
         async with _service(tmp_path, storage) as service, connect(_environ(tmp_path, storage)) as stores:
             with (tmp_path / "history").open("w") as file:
-                told = Chronicle(file, stores)
+                told = Chronicle(file, stores, every=5)
                 await _work(service, storage, told, picture.read_bytes())
                 await asyncio.to_thread(service.close)
                 await told.leave(service, ["thumbnail"], lease=LEASE)

@@ -13,7 +13,7 @@ import pytest
 from rolehost.jobs.job import Job, JobState, new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.wake_up import WakeUp
-from support.engines import Engine, every_engine
+from support.engines import ENGINES, SERVICE_BUS, Engine, every_engine
 from support.fault_site import GOOD, KIND, Site, gone, opened, state_of, striking_service
 from support.jobs import until
 from support.service import Service
@@ -33,19 +33,33 @@ async def site(service: Service, engine: Engine) -> AsyncIterator[Site]:
         yield site
 
 
-@every_engine
+POINTS = {
+    "received, not claimed": ("queue.receive", "after", ["ok"]),
+    "claimed": ("jobs.write", "after", ["worker_lost", "ok"]),
+    "half of the asset is here": ("blobs.download", "during", ["worker_lost", "ok"]),
+    "the application is done": ("blobs.put", "before", ["worker_lost", "ok"]),
+    "half of the result is stored": ("blobs.put", "during", ["worker_lost", "ok"]),
+    "all of the result is stored": ("blobs.put", "after", ["worker_lost", "ok"]),
+    "committed": ("queue.complete", "before", ["ok"]),
+    "settled": ("queue.complete", "after", ["ok"]),
+}
+
+
+def is_met(engine: Engine, point: str) -> bool:
+    """All on each engine, but on Service Bus those of the queue: blobs and rows are the embedded ones there."""
+    return engine is not SERVICE_BUS or POINTS[point][0].startswith("queue.") or point == "claimed"
+
+
 @pytest.mark.parametrize(
-    ("call", "moment", "ends"),
+    ("engine", "call", "moment", "ends"),
     [
-        pytest.param("queue.receive", "after", ["ok"], id="received, not claimed"),
-        pytest.param("jobs.write", "after", ["worker_lost", "ok"], id="claimed"),
-        pytest.param("blobs.download", "during", ["worker_lost", "ok"], id="half of the asset is here"),
-        pytest.param("blobs.put", "before", ["worker_lost", "ok"], id="the application is done"),
-        pytest.param("blobs.put", "during", ["worker_lost", "ok"], id="half of the result is stored"),
-        pytest.param("blobs.put", "after", ["worker_lost", "ok"], id="all of the result is stored"),
-        pytest.param("queue.complete", "before", ["ok"], id="committed"),
-        pytest.param("queue.complete", "after", ["ok"], id="settled"),
+        pytest.param(engine, *POINTS[point], id=f"{point}-{engine.name}")
+        for engine in ENGINES
+        for point in POINTS
+        if is_met(engine, point)
     ],
+    indirect=["engine"],
+    scope="module",
 )
 async def test_a_worker_killed_at_any_point_leaves_one_result_and_nothing_else(
     site: Site, call: str, moment: str, ends: list[str]
@@ -55,7 +69,7 @@ async def test_a_worker_killed_at_any_point_leaves_one_result_and_nothing_else(
     job = await site.submit(f'sha256sum < "$0" >> {runs}; {GOOD}', padding=30_000_000)
     await site.struck()
     row = await site.over(job)
-    assert [attempt.end for attempt in row.attempts] == ends
+    assert charged(row) == ends
     assert row.charges.to_json() == {"app": 0, "resource": 0, "lost": ends.count("worker_lost")}
     assert row.result is not None
     assert (row.result.size, row.result.sha256) == (row.spec.source.size, await _checksum(site, row.spec.source.blob))
@@ -66,6 +80,11 @@ async def test_a_worker_killed_at_any_point_leaves_one_result_and_nothing_else(
     await until(lambda: _only(site, row), within=10)
     assert await site.row(job) == row
     assert len(runs.read_text().splitlines()) == len(seen), "it ran no more"
+
+
+def charged(row: Job) -> list[str]:
+    """How its attempts ended, but for those that cost nothing: leases are short, and a machine may be busy."""
+    return [str(attempt.end) for attempt in row.attempts if attempt.end not in {"lease_lost", "store_error"}]
 
 
 async def _checksum(site: Site, blob: str) -> str:
@@ -93,7 +112,7 @@ async def test_a_killed_workers_application_dies_with_it(site: Site) -> None:
     os.kill(role, signal.SIGKILL)
     await until(lambda: gone(application), within=2)
     row = await site.over(job)
-    assert [attempt.end for attempt in row.attempts] == ["worker_lost", "ok"]
+    assert charged(row) == ["worker_lost", "ok"]
 
 
 @every_engine
@@ -109,7 +128,7 @@ async def test_a_worker_that_wakes_after_its_lease_changes_nothing(site: Site, c
         row = await site.over(job)
         assert state_of(stopped) == "T"
         assert row.result is not None
-        assert [attempt.end for attempt in row.attempts] == ["worker_lost", "ok"]
+        assert charged(row) == ["worker_lost", "ok"]
         before = await _checksum(site, row.result.blob)
     finally:
         os.kill(stopped, signal.SIGCONT)
@@ -132,7 +151,7 @@ async def test_an_application_that_kills_its_worker_each_time_is_poisoned_and_ot
     for other in others:
         assert (await site.over(other)).attempts[-1].end == "ok"
     row = await site.over(bad, JobState.POISONED)
-    assert [attempt.end for attempt in row.attempts] == ["worker_lost"] * 3
+    assert charged(row) == ["worker_lost"] * 3
     assert row.reason.startswith("lost: ")
     await site.settles()
     # Recovery may have woken it more than once: a second dead letter is allowed, none is not.

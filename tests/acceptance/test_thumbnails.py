@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,11 +24,10 @@ pytestmark = pytest.mark.acceptance
 SMALL_LEASES = {"ROLEHOST_SETTING_Worker__LeaseSeconds": "2"}
 
 
-@every_engine
-def test_fifty_mixed_pictures_end_as_a_person_would_expect(tmp_path: Path, engine: Engine) -> None:
+def test_fifty_mixed_pictures_end_as_a_person_would_expect(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     samples = mixed(tmp_path / "in")
-    with running(tmp_path, **engine.environ(tmp_path)) as service:
+    with running(tmp_path) as service:
         answer = service.command("submit", *(sample.path for sample in samples), "--wait", "--output", tmp_path / "out")
         jobs = {job["source"]["name"]: job for job in service.jobs()}
         left = service.scratch()
@@ -65,7 +66,7 @@ def test_a_killed_role_process_costs_one_attempt_and_its_job_completes(tmp_path:
         (role,) = [pid for pid in service.pids("role_process") if "slow_worker" in command_line(pid)]
         kill(role)
         (job,) = until(
-            lambda: [job for job in service.jobs() if job["state"] == "completed"], "the job completes", seconds=40
+            lambda: [job for job in listed(service) if job["state"] == "completed"], "the job completes", seconds=40
         )
         result = service.get(f"/api/v1/jobs/{job['id']}/result")
         assert [attempt["end"] for attempt in job["attempts"]] == ["worker_lost", "ok"]
@@ -107,7 +108,7 @@ def test_sigterm_drains_in_time_charges_nothing_and_the_jobs_complete_after_a_re
         assert service.scratch() == []
         slow_definition(tmp_path, seconds=0.1, drain=6, slots=2)
         service.start()
-        until(lambda: [job["state"] for job in service.jobs()] == ["completed"] * 3, "at once visible, then done", 20)
+        until(lambda: [job["state"] for job in listed(service)] == ["completed"] * 3, "at once visible, then done", 20)
 
 
 @every_engine
@@ -225,6 +226,12 @@ def photograph_at(folder: Path, number: int = 0) -> Path:
     path = folder / f"photo{number}.jpg"
     photograph(path, megapixels=0.1, seed=number)
     return path
+
+
+def listed(service: Service) -> list[dict[str, Any]]:
+    """All jobs by the API: cheaper than a process, for who asks again and again."""
+    jobs: list[dict[str, Any]] = json.loads(service.get("/api/v1/jobs?limit=100"))["jobs"]
+    return jobs
 
 
 def sleeping(service: Service) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rolehost import clock
+from rolehost.errors import StoreUnavailableError
 from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, Result, Source, new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.submission import Submission, Submitter
@@ -165,9 +166,19 @@ def recorded(facts: list[tuple[str, dict[str, Any]]]) -> Iterator[None]:
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
     """Wait for what no event tells of."""
     deadline = time.monotonic() + within
-    while not await condition():
+    while not await _answered(condition, deadline):
         assert time.monotonic() < deadline, "it did not come true"
         await asyncio.sleep(0.005)
+
+
+async def _answered(condition: Callable[[], Awaitable[bool]], deadline: float) -> bool:
+    """The condition, where stores answer; those that don't are asked again until the deadline."""
+    try:
+        return await condition()
+    except StoreUnavailableError:
+        if time.monotonic() >= deadline:
+            raise
+        return False
 
 
 async def succeed(job: JobSpec, scratch: Scratch) -> Outcome:

@@ -40,6 +40,7 @@ class _Order:
     matching: str
     times: int | None
     answer: bytes | None
+    holding: bytes = b""
 
 
 @dataclass(eq=False, slots=True)
@@ -133,6 +134,7 @@ class Proxy:
         body: bytes = b"",
         *,
         matching: str = "",
+        holding: str = "",
         times: int | None = 1,
     ) -> None:
         """Answer requests in the server's place; they never reach it.
@@ -142,11 +144,12 @@ class Proxy:
             headers: besides its length.
             body: of the answer.
             matching: a text in the request's first line, `PUT /container`.
+            holding: a text in what came with it, as far as it came in one piece: all of a request that is short.
             times: how many requests; None for all from now on.
         """
         told = {**(headers or {}), "Content-Length": str(len(body)), "Connection": "close"}
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {told[name]}" for name in told), "", ""]
-        self._orders.append(_Order(matching, times, "\r\n".join(lines).encode() + body))
+        self._orders.append(_Order(matching, times, "\r\n".join(lines).encode() + body, holding.encode()))
 
     def lose_answer(self, *, matching: str = "", times: int | None = 1) -> None:
         """Pass requests on, and reset their connections once the server answers."""
@@ -210,7 +213,7 @@ class Proxy:
         told = line[0].decode("latin-1").strip()
         self.requests.append(told)
         for order in self._orders:
-            if order.matching in told and order.times != 0:
+            if order.matching in told and order.holding in piece and order.times != 0:
                 order.times = None if order.times is None else order.times - 1
                 connection.losing = order.answer is None
                 return order.answer

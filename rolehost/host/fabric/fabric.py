@@ -44,7 +44,7 @@ async def up(
     environ: Mapping[str, str] | None = None,
     check: Check | None = None,
 ) -> int:
-    """Run every instance of the service until SIGTERM or SIGINT; another one, half a second or more later, makes it hurry.
+    """Run every instance until SIGTERM or SIGINT; another one, half a second or more later, makes it hurry.
 
     Once the first instance of the front end is ready, `rolehost listening on http://HOST:PORT` is written to stdout.
 
