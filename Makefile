@@ -49,7 +49,7 @@ check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfi
 	.venv/bin/hadolint Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
-bench: .venv/.installed ## thumbnails a second against xargs -P over the same console application
+bench: .venv/.installed .venv-bench/.locked ## thumbnails against xargs -P; on Azurite beside Celery (ARGS=azure: only that)
 	.venv/bin/python -m benchmarks $(ARGS)
 
 soak: .venv/.installed ## a service under a hail of kills, judged by its history (ARGS="--jobs 10000 --every 2")
@@ -66,13 +66,14 @@ lock: .venv-lock/.ready ## resolve requirements/*.txt again (LOCK_ARGS= keeps wh
 	.venv-lock/bin/uv pip compile $(LOCK) pyproject.toml --group test --group check --group build --output-file requirements/test.txt
 	.venv-lock/bin/uv pip compile $(LOCK) pyproject.toml --constraint requirements/test.txt --output-file requirements/run.txt
 	.venv-lock/bin/uv pip compile $(LOCK) --group build --constraint requirements/test.txt --output-file requirements/build.txt
+	.venv-lock/bin/uv pip compile $(LOCK) benchmarks/requirements.in --output-file requirements/bench.txt
 
 # No address of an index gets into a lock: a machine takes packages from wherever its own pip is told to.
 LOCK = $(LOCK_ARGS) --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --no-config --quiet
 
 clean: ## remove what make made; the data directory stays
-	rm -rf .venv .venv-build .venv-run .venv-lock dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-build .venv-run .venv-lock dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. Each stamp is newer than all that its step read, so a second `make` does no work twice.
@@ -88,7 +89,8 @@ clean: ## remove what make made; the data directory stays
 .venv/.locked: requirements/test.txt
 .venv-run/.locked: requirements/run.txt
 .venv-build/.locked: requirements/build.txt
-.venv/.locked .venv-run/.locked .venv-build/.locked:
+.venv-bench/.locked: requirements/bench.txt
+.venv/.locked .venv-run/.locked .venv-build/.locked .venv-bench/.locked:
 	$(call make_venv,$(@D))
 	$(@D)/bin/python $(INSTALL) $<
 	@touch $@

@@ -25,10 +25,16 @@ from rolehost import clock
 SLOTS = 32
 EDGE = 2
 """Jobs before and after those that are measured, for each slot."""
+CALM = 1.5
+"""Seconds in which the sweep that follows a start is over."""
 SETTLES = 90.0
 """Seconds until the pauses between looks at an empty queue have grown to the longest."""
 MINUTE = 60.0
 LONGEST = 120.0
+ENOUGH = 80.0
+"""Seconds after which no further round is begun: the whole has to end in bearable time on a busy machine, too."""
+SHOWN = 0.005
+"""Requests a job of which no less is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,33 +86,42 @@ async def run(folder: Path, jobs: int, pictures: int, rounds: int) -> None:
 
 _CELERY = Celery("celery")
 _TUNED = Celery("celery, poll 0.1 s", poll=0.1)
-_NOOP: Sequence[Contender] = (_CELERY, _TUNED, Rolehost("rolehost"), Rolehost("rolehost, no result", result=False))
+_NOOP: Sequence[Contender] = (_CELERY, _TUNED, Rolehost("rolehost"))
 _PICTURES: Sequence[Contender] = (_CELERY, _TUNED, Rolehost("rolehost"), Rolehost("rolehost, cold start", warm=False))
 
 
 async def _compare(what: str, place: Path, work: Work, rounds: int, sides: Sequence[Contender]) -> None:
     """Rounds in which each has its turn, every other one backwards."""
     found: dict[str, list[Measured]] = {side.name: [] for side in sides}
+    until_then = clock.monotonic() + ENOUGH
     for number in range(rounds):
+        if number and clock.monotonic() > until_then:
+            break
         for side in sides if number % 2 == 0 else reversed(sides):
             here = place / f"{what}-{number}-{len(found[side.name])}-{side.name.replace(' ', '-')}"
             here.mkdir()
             alone = Work(folder=here, jobs=work.jobs, slots=work.slots, pictures=work.pictures)
             found[side.name].append(await _measured(side, alone))
-    for side in sides:
-        _print(f"{what}, {work.slots} at a time: {side.name}", found[side.name], found[sides[0].name], found[sides[1].name])
+    figures.line(f"{what}, {work.slots} at a time: rounds", str(len(found[sides[0].name])))
+    peers = {name: measured for name, measured in found.items() if name in {_CELERY.name, _TUNED.name}}
+    for name, measured in found.items():
+        _report(f"{what}: {name}", measured, {} if name in peers else peers)
 
 
-def _print(what: str, ours: Sequence[Measured], first: Sequence[Measured], second: Sequence[Measured]) -> None:
-    figures.line(f"{what}, jobs/s", figures.spread([each.rate for each in ours]))
-    if ours is not first and ours is not second:
-        for name, theirs in (("celery", first), ("celery, poll 0.1 s", second)):
-            figures.line(f"  ratio to {name}", figures.ratio([a.rate for a in ours], [b.rate for b in theirs]))
-            figures.line("  ratio of CPU a job", figures.ratio([a.cpu for a in ours], [b.cpu for b in theirs]))
-    figures.line("  CPU ms a job; of Azurite", f"{_spread(ours, 'cpu')}; {_spread(ours, 'emulator_cpu')}")
-    figures.line("  requests a job; to submit it", f"{_spread(ours, 'all_requests', '.2f')}; {ours[0].to_submit:.2f}")
-    parts = ((value, name) for name, value in ours[0].requests.items() if value > 0.005)
-    figures.line("  of which", ", ".join(f"{name} {value:.2f}" for value, name in sorted(parts, reverse=True)))
+def _report(what: str, found: Sequence[Measured], peers: Mapping[str, Sequence[Measured]]) -> None:
+    figures.line(f"{what}, jobs/s", _spread(found, "rate"))
+    for peer, theirs in peers.items():
+        figures.line(f"  ratio to {peer}", _ratio(found, theirs, "rate"))
+        figures.line("  ratio of CPU a job", _ratio(found, theirs, "cpu"))
+    figures.line("  CPU ms a job; Azurite's", f"{_spread(found, 'cpu')}; {_spread(found, 'emulator_cpu')}")
+    requests = f"{_spread(found, 'all_requests', '.2f')}; {found[0].to_submit:.2f}"
+    figures.line("  requests a job; to submit one", requests)
+    parts = sorted(((value, part) for part, value in found[0].requests.items()), reverse=True)
+    figures.line("  of which", ", ".join(f"{part} {value:.2f}" for value, part in parts if value >= SHOWN))
+
+
+def _ratio(ours: Sequence[Measured], theirs: Sequence[Measured], name: str) -> str:
+    return figures.ratio([getattr(each, name) for each in ours], [getattr(each, name) for each in theirs])
 
 
 def _spread(found: Sequence[Measured], name: str, form: str = ".1f") -> str:
@@ -129,6 +144,7 @@ async def _measured(side: Contender, work: Work) -> Measured:
         await side.submit(azurite, few)
         async with side.working(azurite, work) as process:
             await after(few.jobs)
+            await clock.sleep(CALM)
             with cpu.frozen(process):
                 before = log.read()
                 await side.submit(azurite, work)
@@ -150,11 +166,12 @@ async def _measured(side: Contender, work: Work) -> Measured:
 async def _idle(place: Path) -> Sequence[tuple[str, str]]:
     """Each with nothing to do and nothing set, on an Azurite of its own; a minute once it is calm."""
     sides = (_CELERY, Rolehost("rolehost"))
+    for side in sides:
+        (place / f"idle-{side.name}").mkdir()
     return await asyncio.gather(*(_idle_minute(side, place / f"idle-{side.name}") for side in sides))
 
 
 async def _idle_minute(side: Contender, folder: Path) -> tuple[str, str]:
-    folder.mkdir()
     work = Work(folder=folder, jobs=0, slots=SLOTS)
     async with AsyncExitStack() as stack:
         azurite, log = stack.enter_context(emulator(folder / "access.log"))

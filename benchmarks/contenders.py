@@ -71,12 +71,10 @@ class Rolehost:
     Args:
         name: for the report.
         warm: whether console applications start warm, as they do unless told otherwise.
-        result: whether a no-op leaves a result; without one it ends as failed, for want of work that leaves nothing.
     """
 
     name: str
     warm: bool = True
-    result: bool = True
 
     async def submit(self, azurite: Azurite, work: Work) -> None:
         """By `Submitter`, some at a time."""
@@ -96,7 +94,7 @@ class Rolehost:
 
     def working(self, azurite: Azurite, work: Work) -> AbstractAsyncContextManager[int]:
         """`rolehost up` with one role of one instance."""
-        noop = "benchmarks.noop_worker:" + ("EmptyWorker" if self.result else "NoopWorker")
+        noop = "benchmarks.noop_worker:EmptyWorker"
         entry_point = "rolehost.workers.thumbnail:ThumbnailWorker" if work.pictures else noop
         settings = {"Worker.Slots": work.slots, "Worker.WarmStart": str(self.warm).lower()}
         return worker(work.folder, entry_point, settings, {"ROLEHOST_STORAGE": azurite.connection()})

@@ -87,4 +87,3 @@ def emulator(log: Path) -> Iterator[tuple[Azurite, AccessLog]]:
         yield started, AccessLog(log)
     finally:
         started.stop()
-

@@ -102,7 +102,7 @@ def test_source_tree_and_wheel_have_the_applications_in_the_same_place() -> None
 
 
 def test_there_are_locks() -> None:
-    assert [lock.name for lock in LOCKS] == ["build.txt", "run.txt", "test.txt"]
+    assert [lock.name for lock in LOCKS] == ["bench.txt", "build.txt", "run.txt", "test.txt"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)

@@ -43,17 +43,18 @@ class AzureStores:
         credential = account.credential()
         if isinstance(credential, DefaultAzureCredential):
             self._closing.push_async_callback(credential.close)
-        options = self._options("table")
+        options = self._options("table", account.table)
         self._tables = TableServiceClient(account.table, credential=credential, **options)
         self._transactions = Transactions(account.table, credential, options["transport"])
-        queues = QueueServiceClient(account.queue, credential=credential, **self._options("queue", API_VERSION))
+        options = self._options("queue", account.queue, API_VERSION)
+        queues = QueueServiceClient(account.queue, credential=credential, **options)
         blobs = BlobServiceClient(
             account.blob,
             credential=credential,
             max_single_put_size=LARGEST_SINGLE,
             max_single_get_size=PIECE,
             max_chunk_get_size=PIECE,
-            **self._options("blob", API_VERSION),
+            **self._options("blob", account.blob, API_VERSION),
         )
         for client in (self._tables, queues, blobs):
             self._closing.push_async_callback(client.close)
@@ -63,10 +64,10 @@ class AzureStores:
         self._closing.push_async_callback(self._queues.close)
         self._opened: dict[str, AzureTable] = {}
 
-    def _options(self, service: str, api_version: str | None = None) -> dict[str, Any]:
+    def _options(self, service: str, url: str, api_version: str | None = None) -> dict[str, Any]:
         """No retries below us: who asks knows what a lost answer means, and how long its lease lets it wait."""
         versioned = {"api_version": api_version} if api_version else {}
-        return {"transport": MeteredTransport(service, self._requests), "retry_total": 0, **versioned}
+        return {"transport": MeteredTransport(service, self._requests, url), "retry_total": 0, **versioned}
 
     @classmethod
     async def open(cls, connection: str) -> Self:

@@ -179,7 +179,7 @@ class AzureTable:
                 page = await anext(pages, None)
                 rows = [] if page is None else [entities.row(each, str(each.metadata["etag"])) async for each in page]
             except ResourceNotFoundError:  # no table, no rows
-                return []
+                rows = []
         if not getattr(pages, "continuation_token", None):
             self._small_until = clock.monotonic() + _SMALL_FOR
             return rows
@@ -204,6 +204,8 @@ class AzureTable:
             return await self.read(key)
 
     async def _row_keys(self, prefix: str, after: str, most: int) -> Sequence[str]:
+        if clock.monotonic() >= max(self._small_until, self._large_until):
+            await self._few()  # one request, which may save fifteen each time
         return await row_keys(
             self._client,
             prefix,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections import Counter
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from azure.core.exceptions import (
@@ -40,10 +42,11 @@ class MeteredTransport(AioHttpTransport):  # type: ignore[misc]  # the SDK's laz
     Args:
         service: what the requests are counted as.
         requests: where they are counted.
+        url: the service's; the environment may name a proxy for it.
     """
 
-    def __init__(self, service: str, requests: Counter[str]) -> None:
-        super().__init__(session=_session(), connection_timeout=CONNECT, read_timeout=LONGEST)
+    def __init__(self, service: str, requests: Counter[str], url: str) -> None:
+        super().__init__(session=_session(_proxy(url)), connection_timeout=CONNECT, read_timeout=LONGEST)
         self._service = service
         self._requests = requests
         self._slow = LONGEST / _PATIENCE
@@ -82,7 +85,18 @@ class MeteredTransport(AioHttpTransport):  # type: ignore[misc]  # the SDK's laz
             self._slow = max(clock.monotonic() - began, self._slow * _FORGET)
 
 
-def _session() -> aiohttp.ClientSession:
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a service: `HTTPS_PROXY` and its kin.
+
+    Left to the session, it would be looked up for each request, together with a password in `~/.netrc`, in two threads.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _session(proxy: str | None) -> aiohttp.ClientSession:
     """A session as the SDK makes it, which never sends a write again by itself.
 
     The second of two deletions or conditional uploads is refused: to who asked it would look as if another had been
@@ -90,7 +104,7 @@ def _session() -> aiohttp.ClientSession:
     """
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEPT),
-        trust_env=True,
+        proxy=proxy,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
