@@ -309,12 +309,16 @@ async def _repeated(run: Run, asked: Submission) -> Job:
 
 
 async def _forgotten(run: Run) -> None:
-    """Leases that are dead, and whose messages are lost: only recovery finds them."""
-    jobs = [await run.submit() for _ in run.point.actions]
+    """Leases that are dead, and whose messages are lost: only recovery finds them.
+
+    One more than actions: the answer that a strike loses may be that of the next one's wake-up, which so never comes
+    past the point.
+    """
+    jobs = [await run.submit() for _ in range(len(run.point.actions) + 1)]
     for job in jobs:
         await _abandon(run, job)
     async with run.role(run.orders(run.point.actions)) as role:
-        await run.met(len(jobs))
+        await run.met(len(run.point.actions))
         await _end(run, role, [job.id for job in jobs])
     await run.look_around()
 

@@ -123,6 +123,7 @@ SERVICE = f"""
 name = "faults"
 drain_seconds = 5
 recycle_seconds = 0.2
+heartbeat_seconds = 300  # a role that a test stops must be there when it wakes, however slow the machine is
 
 [roles.FrontEnd]
 entry_point = "roles:FrontEnd"
