@@ -25,7 +25,8 @@ RoleHostError
 │   └── LimitExceededError        a value is over the engine's published limit
 ├── SubmissionError               a job can't be accepted; nothing was stored
 │   ├── InvalidParameterError     a parameter is missing or wrong
-│   ├── NotAPictureError          the file is of no type that is accepted
+│   ├── UnsupportedTypeError      the file is of no type that is accepted
+│   │   └── NotAPictureError      it is no picture, where only pictures are
 │   ├── TooLargeError             the file is over the upload cap
 │   ├── KeyReusedError            the idempotency key belongs to another request
 │   ├── KeyInFlightError          the first request with this idempotency key is still being worked on
@@ -194,8 +195,12 @@ class InvalidParameterError(SubmissionError):
         self.field = field
 
 
-class NotAPictureError(SubmissionError):
+class UnsupportedTypeError(SubmissionError):
     """The file is of no type that this kind of job accepts."""
+
+
+class NotAPictureError(UnsupportedTypeError):
+    """The file is no picture, and this kind of job accepts nothing else."""
 
 
 class TooLargeError(SubmissionError):

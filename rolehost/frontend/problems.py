@@ -65,6 +65,7 @@ def refusal(status: int, kind: str, detail: str, *, wrong: str = "") -> HTTPExce
 _TABLE: tuple[tuple[type[Exception], int, str, Mapping[str, str]], ...] = (
     (errors.TooLargeError, 413, "too-large", {}),
     (errors.NotAPictureError, 415, "not-a-picture", {}),
+    (errors.UnsupportedTypeError, 415, "unsupported-type", {}),
     (errors.KeyReusedError, 422, "idempotency-key-reused", {}),
     (errors.KeyInFlightError, 409, "idempotency-key-in-flight", {"Retry-After": "1"}),
     (errors.AlreadyReplayedError, 409, "already-replayed", {}),

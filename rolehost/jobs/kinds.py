@@ -1,20 +1,29 @@
-"""Kinds of jobs: what each accepts, and what its parameters mean. Front end and worker meet here.
+"""Kinds of jobs: what each accepts, and what its parameters mean. Front end, command line and worker meet here.
 
-A kind that is not listed belongs to a worker of the user's: it takes any file and any parameters, as text.
+A kind is built in (`thumbnail`), or declared in the service's definition; the bootstrapper tells every role of a
+service which kinds it has (`ROLEHOST_KINDS`). Any other name belongs to a worker of the user's that declares nothing:
+it takes any file and any parameters, as text.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
-from rolehost.errors import InvalidParameterError, NotAPictureError
-from rolehost.jobs.sniffing import EXTENSIONS, PICTURES
+from rolehost.errors import InvalidParameterError, NotAPictureError, UnsupportedTypeError
+from rolehost.jobs.parameters import Parameter, parse_all
+from rolehost.jobs.sniffing import EXTENSIONS, PICTURES, UNKNOWN
 
 Parse = Callable[[Mapping[str, str], str], dict[str, Any]]
 
+KINDS = "ROLEHOST_KINDS"
+"""The variable that tells a role of the service's kinds: a JSON list; a text in it names one that is built in."""
 SIZES = {"Small": 128, "Medium": 512, "Large": 1024}
 CUSTOM = "Custom"
 DEFAULT_SIZE = "Medium"
@@ -25,38 +34,90 @@ LARGEST_SIDE = 10_000
 _NAME = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind:
     """A kind of job.
 
     Args:
         name: as it stands in the row; its queue is `<name>-jobs`.
-        accepts: media types; empty for any.
-        parse: checks what was submitted (names to text) for a source of a media type; answers the job's parameters.
+        title: what people call it; empty: its name.
+        accepts: media types by content (`image/png`, `audio/*`) and endings of names (`.md`); empty for any file.
+        parameters: in the order in which a form shows them; None: any, as text.
+        own_parse: checks what was submitted (names to text) for a source of a media type, where the declaration can't
+            say it all.
     """
 
     name: str
-    accepts: frozenset[str]
-    parse: Parse
+    title: str = ""
+    accepts: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] | None = None
+    own_parse: Parse | None = None
 
     @property
     def queue(self) -> str:
         """The queue that wakes its workers."""
         return f"{self.name}-jobs"
 
+    def takes(self, media_type: str, name: str) -> bool:
+        """Whether a source is one that workers of this kind take.
+
+        Args:
+            media_type: by its content.
+            name: as the client gave it: an ending says what content can't, as that a text is Markdown. It never makes
+                something of content that is known to be of another sort.
+        """
+        sort = media_type.partition("/")[0]
+        if not self.accepts or media_type in self.accepts or f"{sort}/*" in self.accepts:
+            return True
+        plain = media_type == UNKNOWN or sort == "text"
+        return plain and PurePath(name).suffix.lower() in self.accepts
+
     def check_source(self, media_type: str, name: str) -> None:
         """Refuse what no worker of this kind takes.
 
         Raises:
-            NotAPictureError: the content is of a type that is not accepted.
+            UnsupportedTypeError: the content is of a type that is not accepted.
         """
-        if self.accepts and media_type not in self.accepts:
+        if self.takes(media_type, name):
+            return
+        if self.accepts == _PICTURES:
             known = ", ".join(sorted(extension.upper() for extension in EXTENSIONS.values()))
             raise NotAPictureError(f"{name or 'the file'} is not a picture of a known type ({known})")
+        told = "its type is not known" if media_type == UNKNOWN else f"it is {media_type}"
+        raise UnsupportedTypeError(
+            f"{name or 'the file'} is not accepted for {self.name} ({', '.join(self.accepts)}): {told}"
+        )
+
+    def parse(self, given: Mapping[str, str], source_type: str) -> dict[str, Any]:
+        """The job's parameters, from what was submitted (names to text) for a source of a media type.
+
+        Raises:
+            InvalidParameterError: one is unknown, missing or wrong; its `field` names it.
+        """
+        if self.own_parse is not None:
+            return self.own_parse(given, source_type)
+        if self.parameters is None:
+            return _any_parameters(given)
+        return dict(parse_all(self.parameters, given, f"{self.name} jobs"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The declaration."""
+        told: dict[str, Any] = {"name": self.name, "title": self.title, "accepts": list(self.accepts)}
+        return told | {"parameters": [each.to_json() for each in self.parameters or ()]}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> JobKind:
+        """The reverse of `to_json`."""
+        return cls(
+            name=told["name"],
+            title=told.get("title", ""),
+            accepts=tuple(told.get("accepts", ())),
+            parameters=tuple(Parameter.from_json(each) for each in told.get("parameters", ())),
+        )
 
 
 def kind_named(name: str) -> JobKind:
-    """The kind with this name.
+    """The kind with this name: built in, declared, or the user's own.
 
     Raises:
         InvalidParameterError: it can't be the name of a kind.
@@ -66,10 +127,26 @@ def kind_named(name: str) -> JobKind:
             f"a kind of job is named by 1 to 50 lower-case letters, digits and single hyphens, not {name!r}",
             field="kind",
         )
-    return _KINDS.get(name) or JobKind(name, frozenset(), _any_parameters)
+    declared = {kind.name: kind for kind in offered_kinds()}
+    return declared.get(name) or BUILT_IN.get(name) or JobKind(name=name)
 
 
-def _any_parameters(given: Mapping[str, str], _source_type: str) -> dict[str, Any]:
+def offered_kinds(environ: Mapping[str, str] | None = None) -> Sequence[JobKind]:
+    """The kinds that this service has workers for, as far as its definition says, in its order.
+
+    Args:
+        environ: of the role; None: this process's. Without `ROLEHOST_KINDS`, what is built in and ships.
+    """
+    return _offered((os.environ if environ is None else environ).get(KINDS, '["thumbnail"]'))
+
+
+@lru_cache(maxsize=8)
+def _offered(text: str) -> Sequence[JobKind]:
+    told = json.loads(text)
+    return tuple(BUILT_IN[each] if isinstance(each, str) else JobKind.from_json(each) for each in told)
+
+
+def _any_parameters(given: Mapping[str, str]) -> dict[str, Any]:
     for name, value in given.items():
         if "\0" in value:  # no program can be given it
             raise InvalidParameterError(f"the parameter {name} holds a NUL character", field=name)
@@ -121,4 +198,8 @@ def _format(wanted: str, source_type: str) -> str:
     return wanted
 
 
-_KINDS = {"thumbnail": JobKind("thumbnail", PICTURES, _thumbnail)}
+_PICTURES = tuple(sorted(PICTURES))
+BUILT_IN = {
+    "thumbnail": JobKind(name="thumbnail", title="Thumbnails", accepts=_PICTURES, own_parse=_thumbnail),
+}
+"""Kinds whose workers are in the package."""

@@ -69,6 +69,8 @@ async def test_workers_are_killed_and_the_storage_is_restarted(tmp_path: Path) -
                 await told.leave(service, ["thumbnail"], lease=LEASE)
         figures = check(read(tmp_path / "history"))
         assert figures.sound, list(figures.lines())
+        last = {event["job"]["id"]: event["job"] for event in read(tmp_path / "history") if event["event"] == "row"}
+        assert [job for job in last.values() if job["state"] != "completed"] == []
         assert (figures.ran["jobs"], figures.ran["completed"]) == (JOBS, JOBS)
         assert figures.ran["kills"] > 1
         assert KEY[:20] not in service.log()
