@@ -23,7 +23,7 @@ SOURCES := $(shell find rolehost legacy_bin -name __pycache__ -prune -o -print) 
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --requirement
 INSTALL_OWN := -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall
 
-.PHONY: help run wheel sdist test check bench soak lock format setup system-packages clean
+.PHONY: help run wheel sdist test check docs bench soak lock format setup system-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-22s %s\n' "$$target" "$$text"; done
@@ -49,6 +49,9 @@ check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfi
 	.venv/bin/hadolint Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
+docs: .venv/.installed ## the documentation as pages, in build/docs; warnings are errors
+	.venv/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/docs
+
 bench: .venv/.installed .venv-bench/.locked ## thumbnails against xargs -P; on Azurite beside Celery (ARGS=azure: only that)
 	.venv/bin/python -m benchmarks $(ARGS)
 
@@ -63,7 +66,7 @@ format: .venv/.installed ## format, and mend what ruff can mend
 setup: .venv/.installed ## the environment of the tests, in .venv
 
 lock: .venv-lock/.ready ## resolve requirements/*.txt again (LOCK_ARGS= keeps what is pinned)
-	.venv-lock/bin/uv pip compile $(LOCK) pyproject.toml --group test --group check --group build --output-file requirements/test.txt
+	.venv-lock/bin/uv pip compile $(LOCK) pyproject.toml --group test --group check --group build --group docs --output-file requirements/test.txt
 	.venv-lock/bin/uv pip compile $(LOCK) pyproject.toml --constraint requirements/test.txt --output-file requirements/run.txt
 	.venv-lock/bin/uv pip compile $(LOCK) --group build --constraint requirements/test.txt --output-file requirements/build.txt
 	.venv-lock/bin/uv pip compile $(LOCK) benchmarks/requirements.in --output-file requirements/bench.txt

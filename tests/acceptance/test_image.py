@@ -11,12 +11,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
+from support import azurite
 from support.image import PROGRAMS, Images, images
 from support.pictures import photograph
 
@@ -79,6 +83,12 @@ def listening(store: Images, name: str) -> str:
     return next((line.split()[-1] for line in lines if line.startswith("rolehost listening on")), "")
 
 
+def answers(url: str) -> bool:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(url, timeout=30).is_success
+    return False
+
+
 def test_the_image_does_a_job_as_its_user_on_a_read_only_root(store: Images, data: Path, tmp_path: Path) -> None:
     store.start("service", "up", "--host", "127.0.0.1", "--port", "0", volumes=[f"{data}:/data"])
     url = until(lambda: listening(store, "service"), "the service listens")
@@ -96,6 +106,29 @@ def test_the_image_does_a_job_as_its_user_on_a_read_only_root(store: Images, dat
     assert "Read-only file system" in refused
     store.run("podman", "stop", "--time", "40", "service")
     assert store.run("podman", "inspect", "service", "--format", "{{.State.ExitCode}}").strip() == "0"
+
+
+def test_a_front_end_and_a_worker_of_the_image_meet_on_azure_storage(store: Images, tmp_path: Path) -> None:
+    """Two containers that share nothing but the storage, as `compose.yaml` and the manifests have them."""
+    picture = photograph(tmp_path / "photograph.png", 1)
+    storage = azurite.environ(tmp_path)["ROLEHOST_STORAGE"]
+    (port,) = azurite.free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    for name, role in (("front", "ThumbnailFrontend"), ("worker", "ThumbnailBackend")):
+        where = ("--host", "127.0.0.1", "--port", str(port)) if name == "front" else ()
+        store.start(name, "run", role, *where, environ=[f"ROLEHOST_STORAGE={storage}"])
+    until(lambda: answers(url), "the front end answers")
+    with picture.open("rb") as file:
+        made = httpx2.post(f"{url}/api/v1/jobs", files={"file": file}, data={"size": "Small"}, timeout=30)
+    job = f"{url}/api/v1/jobs/{made.raise_for_status().json()['id']}"
+    until(lambda: httpx2.get(job, timeout=30).json()["state"] == "completed", "the job is done")
+    result = httpx2.get(f"{job}/result", timeout=30).raise_for_status()
+    assert Image.open(BytesIO(result.content)).size == (128, 96)
+    assert httpx2.get(job, timeout=30).json()["attempts"][0]["instance"] == "ThumbnailBackend_IN_0"
+    for name in ("worker", "front"):
+        assert azurite.OWN_KEY not in store.log(name)
+        store.run("podman", "stop", "--time", "40", name)
+        assert store.run("podman", "inspect", name, "--format", "{{.State.ExitCode}}").strip() == "0"
 
 
 def test_the_container_drains(store: Images, data: Path, tmp_path: Path) -> None:

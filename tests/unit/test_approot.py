@@ -53,6 +53,17 @@ def test_approot_has_no_other_definition_and_no_certificates_wherever_they_are(p
         assert [each.name for each in (root / "deploy").iterdir()] == ["run.sh"]
 
 
+def test_approot_has_no_file_that_a_setting_names_as_a_key(place: Path) -> None:
+    settings = {"Frontend.JwtKeyFile": "issuer.pem", "Webhooks.SecretFile": "keys/hook", "Own.PresetsFile": "presets"}
+    plan = make_plan(place, RoleModel(name="A", entry_point="m:A", settings=settings))
+    for name in ("issuer.pem", "keys/hook", "keys/notes.txt", "presets"):
+        (plan.model.directory / name).parent.mkdir(exist_ok=True)
+        (plan.model.directory / name).write_text(name)
+    root = prepared(plan)
+    assert {each.name for each in root.iterdir()} == {"keys", "presets", "legacy_bin"}
+    assert [each.name for each in (root / "keys").iterdir()] == ["notes.txt"]
+
+
 def test_approot_is_laid_over_by_its_folder_the_role_s_and_the_contents(place: Path) -> None:
     role = RoleModel(
         name="A",

@@ -24,6 +24,8 @@ APPROOT = "approot"
 # Definitions hold settings, certificates hold keys: no content of a role. Python's caches come and go.
 _LEFT_OUT = frozenset({CERTIFICATES, "__pycache__"})
 _DEFINITION = re.compile(r"service.*\.toml|.*\.(csdef|cscfg)", re.IGNORECASE)
+# Settings of the package's own that name a file: keys and secrets. A role's own settings name what it wants to find.
+_NAMES_A_SECRET = re.compile(r"(Frontend|Webhooks)\.\w*File")
 _BUNDLED = "legacy_bin"
 _STAMP = ".rolehost.json"
 # A source directory may name variables of the machine, in the original's form.
@@ -82,6 +84,7 @@ def _wanted(plan: PlanFacts) -> Mapping[PurePosixPath, Path]:
         certificates.resolve(),
     }
     left_out |= {each.absolute() for each in (plan.model.source, plan.model.configuration) if each}
+    left_out |= set(_secrets(plan, directory))
     for source in (directory, directory / APPROOT, directory / plan.role.name):
         for entry in _entries(source, left_out):
             _lay(found, PurePosixPath(entry.relative_to(source)), entry)
@@ -91,6 +94,15 @@ def _wanted(plan: PlanFacts) -> Mapping[PurePosixPath, Path]:
             raise StartupError(f"the content {destination!r} of the role {plan.role.name}: {content} is no directory")
         _lay(found, PurePosixPath(destination.replace("\\", "/")), content)
     return found
+
+
+def _secrets(plan: PlanFacts, directory: Path) -> Iterator[Path]:
+    """The files that settings of any role name as keys or secrets, as they are written and where they are."""
+    for role in plan.model.roles.values():
+        for name, value in role.settings.items():
+            if value and _NAMES_A_SECRET.fullmatch(name):
+                yield directory / value
+                yield (directory / value).resolve()
 
 
 def _entries(directory: Path, left_out: AbstractSet[Path]) -> list[Path]:
