@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 import time
@@ -17,6 +18,9 @@ from rolehost.testing import Faults, FaultyStores
 from support import azurite
 from support.service_bus import under_test as service_bus
 
+REAL_ACCOUNT = "ROLEHOST_TEST_STORAGE"
+"""Where it is set, to a connection string or an account's address, the suites run on a real storage account, too. What
+they make there has names that nothing else has, and stays: use an account that was made for it."""
 PROCESS = Path(__file__).parent.parent / "conformance" / "store_process.py"
 
 
@@ -56,12 +60,17 @@ def _service_bus(directory: Path) -> Mapping[str, str]:
     return {**_embedded(directory), "ROLEHOST_QUEUE": service_bus.connection()}
 
 
+def _real_account(directory: Path) -> Mapping[str, str]:
+    return {"ROLEHOST_STORAGE": os.environ[REAL_ACCOUNT], "ROLEHOST_DATA": str(directory / "data")}
+
+
 # An engine more is a line more.
 ENGINES: Sequence[Engine] = (
     Engine("embedded", _embedded),
     Engine("embedded-faulty", _embedded, lambda stores: FaultyStores(stores, Faults())),
     Engine("azurite", _azurite, examples=12),
     Engine("service_bus", _service_bus, examples=4),
+    *([Engine("azure_storage", _real_account, examples=2)] if os.environ.get(REAL_ACCOUNT) else []),
 )
 
 
