@@ -35,11 +35,12 @@ if TYPE_CHECKING:
         role_environment,
     )
     from rolehost.errors import BadInputError, RoleEnvironmentError, RoleHostError
-    from rolehost.jobs.job import Job, JobSpec, JobState
+    from rolehost.jobs.job import End, Job, JobSpec, JobState
     from rolehost.workers.console_app import ConsoleApp
     from rolehost.workers.console_worker import ConsoleAppWorker
     from rolehost.workers.exit_policy import ExitRule, Verdict
     from rolehost.workers.outcome import Outcome
+    from rolehost.workers.progress import KeyValueProgress, PatternProgress, ResultProgress
     from rolehost.workers.queue_worker import QueueWorker
     from rolehost.workers.scratch import Scratch
     from rolehost.workers.thumbnail import ThumbnailWorker
@@ -52,14 +53,18 @@ __all__ = [
     "ConfigurationSettingChange",
     "ConsoleApp",
     "ConsoleAppWorker",
+    "End",
     "ExitRule",
     "Job",
     "JobSpec",
     "JobState",
+    "KeyValueProgress",
     "Limits",
     "LocalResource",
     "Outcome",
+    "PatternProgress",
     "QueueWorker",
+    "ResultProgress",
     "Role",
     "RoleEntryPoint",
     "RoleEnvironment",
@@ -92,14 +97,18 @@ _HOMES = {
     "ConfigurationSettingChange": "rolehost.environment",
     "ConsoleApp": "rolehost.workers.console_app",
     "ConsoleAppWorker": "rolehost.workers.console_worker",
+    "End": "rolehost.jobs.job",
     "ExitRule": "rolehost.workers.exit_policy",
     "Job": "rolehost.jobs.job",
     "JobSpec": "rolehost.jobs.job",
     "JobState": "rolehost.jobs.job",
+    "KeyValueProgress": "rolehost.workers.progress",
     "Limits": "rolehost.workers.watchdog",
     "LocalResource": "rolehost.environment",
     "Outcome": "rolehost.workers.outcome",
+    "PatternProgress": "rolehost.workers.progress",
     "QueueWorker": "rolehost.workers.queue_worker",
+    "ResultProgress": "rolehost.workers.progress",
     "Role": "rolehost.environment",
     "RoleEntryPoint": "rolehost.entrypoint",
     "RoleEnvironment": "rolehost.environment",

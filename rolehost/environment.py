@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -200,6 +200,16 @@ class RoleEnvironment(EnvironmentReader):
         """The host's: make this environment available, or swap all that it knows."""
         self._host = host or self._host
         self._snapshot = snapshot
+
+    @contextmanager
+    def stands_for(self, other: RoleEnvironment) -> Iterator[None]:
+        """For tests: know what another environment knows, and ask its host, as long as the block lasts."""
+        before = self._snapshot, self._host, self._events
+        self._snapshot, self._host, self._events = other._snapshot, other._host, other._events
+        try:
+            yield
+        finally:
+            self._snapshot, self._host, self._events = before
 
     def compare(self, new: Snapshot, *, simultaneous: bool = False) -> EnvironmentChange:
         """The host's: what would change."""

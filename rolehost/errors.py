@@ -25,17 +25,21 @@ RoleHostError
 │   └── LimitExceededError        a value is over the engine's published limit
 ├── SubmissionError               a job can't be accepted; nothing was stored
 │   ├── InvalidParameterError     a parameter is missing or wrong
+│   │   └── UrlNotAllowedError    a source's URL leads where no fetch may go
 │   ├── UnsupportedTypeError      the file is of no type that is accepted
 │   │   └── NotAPictureError      it is no picture, where only pictures are
 │   ├── TooLargeError             the file is over the upload cap
 │   ├── KeyReusedError            the idempotency key belongs to another request
 │   ├── KeyInFlightError          the first request with this idempotency key is still being worked on
-│   └── AlreadyReplayedError      the job was replayed already, and nobody asked for another replay
+│   ├── AlreadyReplayedError      the job was replayed already, and nobody asked for another replay
+│   └── BatchStateError           the batch is sealed or over, or another of its name is on its way
 ├── OutboundError                 an address that somebody else chose gave no answer that can be used
 │   ├── AddressRefusedError       it leads where a fetch may not go
-│   └── AnswerTooLargeError       more came than the cap
+│   ├── AnswerTooLargeError       more came than the cap
+│   └── AnswerCodedError          it came compressed, which nobody asked for
 ├── NoServiceError                no service runs where one was looked for
-└── UnknownJobError               no job has this id
+├── UnknownJobError               no job has this id
+└── UnknownBatchError             no batch has this id, or this name
 """
 
 from __future__ import annotations
@@ -195,6 +199,10 @@ class InvalidParameterError(SubmissionError):
         self.field = field
 
 
+class UrlNotAllowedError(InvalidParameterError):
+    """A source's URL leads where no fetch may go; nothing was asked."""
+
+
 class UnsupportedTypeError(SubmissionError):
     """The file is of no type that this kind of job accepts."""
 
@@ -228,6 +236,10 @@ class AlreadyReplayedError(SubmissionError):
         self.replay = replay
 
 
+class BatchStateError(SubmissionError):
+    """The batch is not in a state for it: sealed, over, or another of this name is on its way."""
+
+
 class OutboundError(RoleHostError):
     """An address that somebody else chose gave no answer that can be used."""
 
@@ -240,9 +252,17 @@ class AnswerTooLargeError(OutboundError):
     """More came than the cap; the rest was left."""
 
 
+class AnswerCodedError(OutboundError):
+    """It came compressed, which nobody asked for: what it would grow to is not found out."""
+
+
 class NoServiceError(RoleHostError):
     """No service runs on this data directory, or it can't be spoken to."""
 
 
 class UnknownJobError(RoleHostError):
     """No job has this id."""
+
+
+class UnknownBatchError(RoleHostError):
+    """No batch has this id, or this name."""

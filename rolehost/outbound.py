@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from rolehost.errors import AddressRefusedError, AnswerTooLargeError, OutboundError
+from rolehost.errors import AddressRefusedError, AnswerCodedError, AnswerTooLargeError, OutboundError
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,7 +34,9 @@ MOST_REDIRECTS = 5
 LONGEST_URL = 2048
 PIECE = 256 * 1024
 _NO_ANSWER = "the address gave no answer that can be used"
+_NOWHERE = "the host's name leads to no address that may be asked"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNKNOWN_NAMES = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 # A name as DNS has it: anything else (full-width digits, look-alikes, underscores, a trailing dot) is not guessed at.
 _NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 # Printable ASCII without what browsers and libraries read differently: spaces, backslashes, control characters.
@@ -146,7 +148,10 @@ def _host(parts: SplitResult, rules: Rules) -> str:
 
 @dataclass(slots=True)
 class _Resolver(AbstractResolver):
-    """Names to addresses that may be connected to; one forbidden address among them spoils the name."""
+    """Names to addresses that may be connected to; one forbidden address among them spoils the name.
+
+    A name that does not exist and one that leads inwards are refused alike: else the answer would tell inner names.
+    """
 
     rules: Rules
     look_up: LookUp
@@ -154,7 +159,12 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self.look_up(host, port, family)
+        try:
+            found = await self.look_up(host, port, family)
+        except socket.gaierror as error:
+            if error.errno in _UNKNOWN_NAMES:
+                raise AddressRefusedError(_NOWHERE) from error
+            raise
         for _, _, _, _, place in found:
             _judge(str(place[0]), self.rules)
         return [
@@ -170,7 +180,7 @@ class _Resolver(AbstractResolver):
 
 def _judge(text: str, rules: Rules) -> None:
     if not rules.allows_address(ipaddress.ip_address(text)):
-        raise AddressRefusedError("the host's name leads to an address that is not a public one")
+        raise AddressRefusedError(_NOWHERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +225,7 @@ class Outbound:
         Raises:
             AddressRefusedError: it leads where the rules do not, at once or by a redirect.
             AnswerTooLargeError: more comes than the cap.
+            AnswerCodedError: it comes compressed, which nobody asked for.
             OutboundError: no answer in time, or none that can be used. Open, closed and silent ports look the same.
         """
         limit = asyncio.timeout(self.rules.deadline)
@@ -278,7 +289,7 @@ class Outbound:
 
     def _answer(self, answer: aiohttp.ClientResponse) -> Answer:
         if answer.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-            raise OutboundError("the answer is compressed although no compression was asked for")
+            raise AnswerCodedError("the answer is compressed although no compression was asked for")
         if (answer.content_length or 0) > self.rules.most_bytes:
             raise AnswerTooLargeError(f"the answer announces more than {self.rules.most_bytes} bytes")
         claimed = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()

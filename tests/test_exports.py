@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import rolehost
+import rolehost.testing
 
 PUBLIC = {
     "BadInputError",
@@ -17,14 +20,18 @@ PUBLIC = {
     "ConfigurationSettingChange",
     "ConsoleApp",
     "ConsoleAppWorker",
+    "End",
     "ExitRule",
     "Job",
     "JobSpec",
     "JobState",
+    "KeyValueProgress",
     "Limits",
     "LocalResource",
     "Outcome",
+    "PatternProgress",
     "QueueWorker",
+    "ResultProgress",
     "Role",
     "RoleEntryPoint",
     "RoleEnvironment",
@@ -59,6 +66,14 @@ def test_all_is_what_is_documented() -> None:
 def test_public_name_is_there(name: str) -> None:
     assert getattr(rolehost, name) is not None
     assert name in dir(rolehost)
+
+
+def test_the_testing_kit_exports_what_is_documented() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert sorted(rolehost.testing.__all__) == rolehost.testing.__all__
+    for name in rolehost.testing.__all__:
+        assert getattr(rolehost.testing, name) is not None
+        assert re.search(rf"\b{name}\b", page), f"docs/testing.md does not name {name}"
 
 
 def test_star_import_gives_the_public_names() -> None:

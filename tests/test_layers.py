@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "rolehost"
 # without what stands on top of it. The longest name that fits a module decides its layer.
 LAYERS = (
     ("_version", "errors", "clock", "telemetry", "failpoints"),
-    ("processes", "outbound", "service_model", "stores"),
+    # What a job may be given is declared in a definition: the values that say so stand below it.
+    ("processes", "outbound", "service_model", "stores", "jobs.parameters"),
     ("environment", "service_runtime", "user_code"),
     ("stores.embedded", "stores.azure_storage", "stores.service_bus", "entrypoint"),
     ("stores.connect", "jobs"),

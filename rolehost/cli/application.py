@@ -8,12 +8,14 @@ import typer
 
 from rolehost._version import __version__
 from rolehost.cli import (
+    batch,
     cancel,
     check,
     convert,
     job,
     jobs,
     key,
+    new,
     poison,
     run,
     runs,
@@ -47,8 +49,10 @@ app.command("jobs")(jobs.jobs)
 app.command("job")(job.job)
 app.command("runs")(runs.runs)
 app.command("cancel")(cancel.cancel)
+app.command("batch")(batch.batch)
 app.add_typer(poison.app, name="poison")
 app.add_typer(key.app, name="key")
+app.add_typer(new.app, name="new")
 app.command("check")(check.check)
 app.command("convert")(convert.convert)
 

@@ -73,10 +73,7 @@ def check(
     told = f", {_number(len(warnings), 'warning')}" if warnings else ""
     number = _number(len(model.roles), "role")
     print(f"{model.source or 'The built-in service'} is valid: service {model.name}, {number}{told}")
-    rows = [
-        (r.name, str(r.instances), r.entry_point or r.program, _endpoints(r), ", ".join(r.settings))
-        for r in model.roles.values()
-    ]
+    rows = [(r.name, str(r.instances), _runs(r), _endpoints(r), ", ".join(r.settings)) for r in model.roles.values()]
     print_table(("ROLE", "INSTANCES", "ENTRY POINT", "ENDPOINTS", "SETTINGS"), rows)
 
 
@@ -97,6 +94,7 @@ def _as_json(model: ServiceModel) -> dict[str, object]:
             "kind": role.kind,
             "entry_point": role.entry_point,
             "program": role.program,
+            "worker": role.worker.to_table() if role.worker else None,
             "instances": role.instances,
             "endpoints": {
                 name: {"protocol": each.protocol, "port": each.port} for name, each in role.endpoints.items()
@@ -108,6 +106,12 @@ def _as_json(model: ServiceModel) -> dict[str, object]:
     ]
     source = str(model.source) if model.source else None
     return {"valid": True, "problems": [], "definition": source, "service": model.name, "roles": roles}
+
+
+def _runs(role: RoleModel) -> str:
+    if role.worker is not None and role.worker.program:
+        return f"{role.worker.groups[0][0]} (jobs of the kind {role.worker.kind})"
+    return role.entry_point or role.program
 
 
 def _endpoints(role: RoleModel) -> str:

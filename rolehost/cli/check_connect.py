@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rolehost.service_model import RoleModel, ServiceModel
     from rolehost.stores.proofs import Proof, Proved, QueueSettings
 
+NORMAL = "normal"
 _SHORTEST_LOCK = 15.0
 _LOCKS_OF_A_LEASE = 2.0
 _LEASE = "worker.leaseseconds"
@@ -71,7 +72,10 @@ def check_connections(model: ServiceModel, environ: Mapping[str, str]) -> Connec
     from rolehost.stores.connect import QUEUE, STORAGE, prove  # noqa: PLC0415 - `--help` needs none of it
 
     try:
-        proved = asyncio.run(prove(environ, queues_of(model)))
+        queues = queues_of(model)
+        proved = asyncio.run(
+            prove(environ, [*queues], spare=[name for name, level in queues.items() if level != NORMAL])
+        )
     except StoreError as error:
         return Connected(proofs=(), problems=[str(error)], warnings=())
     problems = [sentence(proof) for proof in proved.proofs if proof.problem and not proof.optional]
@@ -92,19 +96,25 @@ def sentence(proof: Proof) -> str:
     return f"{proof.resource}: {proof.action}: {proof.problem}{missing}"
 
 
-def queues_of(model: ServiceModel) -> list[str]:
-    """The queues that the service's workers receive from, as far as their entry points can be loaded."""
+def queues_of(model: ServiceModel) -> Mapping[str, str]:
+    """The queues that the service's workers receive from, and their levels, as far as entry points can be loaded."""
     from rolehost.entrypoint import load_entry_point  # noqa: PLC0415 - with it comes all that the roles import
-    from rolehost.jobs.kinds import kind_named  # noqa: PLC0415 - only needed here
+    from rolehost.jobs.levels import ordered_queue_of  # noqa: PLC0415 - only needed here
+    from rolehost.jobs.levels import queues_of as levels_of  # noqa: PLC0415 - the same
 
     kinds = set()
     for role in model.roles.values():
         try:
-            kind = getattr(load_entry_point(role.entry_point, model.directory), "kind", "") if role.entry_point else ""
+            kind = role.worker.kind if role.worker else ""
+            if role.entry_point and not kind:
+                kind = getattr(load_entry_point(role.entry_point, model.directory), "kind", "")
         except EntryPointError:  # the check itself has told it
             continue
         kinds |= {str(kind)} - {""}
-    return sorted(kind_named(kind).queue for kind in kinds)
+    found: dict[str, str] = {}
+    for kind in sorted(kinds):
+        found |= {queue: level for level, queue in levels_of(kind).items()} | {ordered_queue_of(kind): "ordered"}
+    return found
 
 
 def _settings(proved: Proved, model: ServiceModel) -> Iterator[str]:
@@ -121,6 +131,7 @@ def _settings(proved: Proved, model: ServiceModel) -> Iterator[str]:
 
 def _of_queue(queue: QueueSettings, lease: float, deadline: float) -> Iterator[str]:
     from rolehost.jobs.job import CAPS  # noqa: PLC0415 - only needed here
+    from rolehost.stores.queues import ORDERED  # noqa: PLC0415 - only needed here
 
     budgets = sum(CAPS.values())
     if queue.deliveries <= budgets:
@@ -135,8 +146,11 @@ def _of_queue(queue: QueueSettings, lease: float, deadline: float) -> Iterator[s
         yield f"a lock of {queue.lock:g} s is long (the lease is {lease:g} s): a killed worker's job waits for it."
     if 0 < queue.time_to_live < deadline:
         yield f"messages are gone after {queue.time_to_live:g} s, and a job may wait for {deadline:g} s."
-    if queue.sessions:
+    ordered = queue.name.endswith(ORDERED)
+    if queue.sessions and not ordered:
         yield "it requires sessions, and no message of ours names one: nothing can be put."
+    if ordered and not queue.sessions:
+        yield "it has no sessions: jobs of ordered groups can't be received. Make it anew, with sessions."
 
 
 def _number(role: RoleModel, name: str, default: float) -> float:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rolehost.cli.display import bar, new_display, show_job, shown_progress
 from rolehost.cli.opening import opened
 from rolehost.cli.options import DATA, AsJson, Data
 from rolehost.cli.printing import one_line, print_json, printable, shown_duration, shown_size, shown_time
 from rolehost.cli.runs import blob_text
+from rolehost.cli.waiting import Waiting
 from rolehost.errors import RoleHostError, UnknownJobError
-from rolehost.jobs.job import CAPS, Attempt, Job
+from rolehost.jobs.job import CAPS, Attempt, Job, Priority
 from rolehost.jobs.poison.provenance import Provenance, provenance
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.webhook_deliveries import Delivery, delivery_of
 from rolehost.stores import Stores
 from rolehost.workers.output import archive
+
+_BAR = 30
 
 
 def job(
@@ -34,9 +39,14 @@ def job(
     output: Annotated[
         bool, typer.Option("--output", "-o", help="Print all that was kept of what an attempt has printed.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait until the job has ended; show how far it comes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell a job's story: its attempts, how they ended, and what the console application printed."""
+    if watch:
+        asyncio.run(_watch(data, job_id))
     if output:
         asyncio.run(_print_output(data, job_id, attempt))
         return
@@ -48,6 +58,14 @@ def job(
         return
     for line in story(found, kin, delivery):
         print(line)
+
+
+async def _watch(data: Path, job_id: str) -> None:
+    """Until the job has ended."""
+    async with opened(data) as stores:
+        await _found(stores, job_id)
+        with new_display() as display:
+            await Waiting(JobTable(stores.table(TABLE)), [job_id], lambda _: None, partial(show_job, display)).run(None)
 
 
 async def _read(data: Path, job_id: str) -> tuple[Job, Provenance, Delivery | None]:
@@ -89,13 +107,18 @@ def story(job: Job, kin: Provenance, delivery: Delivery | None = None) -> Iterat
 
 
 def _facts(job: Job) -> Iterator[tuple[str, str]]:
-    spec, source, result = job.spec, job.spec.source, job.result
+    spec, source, result = job.spec, job.source, job.result
     charges = job.charges.to_json()
     yield "job", job.id
     yield "kind", spec.kind
+    yield "group", spec.group
+    yield "priority", "" if spec.priority is Priority.NORMAL else spec.priority
     yield "state", job.state
     yield "reason", job.reason
-    yield "source", f"{source.name}, {source.type}, {shown_size(source.size)}"
+    yield "progress", _progress(job)
+    known = (source.name, source.type, shown_size(source.size) if source.size else "")
+    yield "source", ", ".join(text for text in known if text)
+    yield "from", source.shown_url or ("" if source.kept else source.blob)
     yield "parameters", ", ".join(f"{name}={value}" for name, value in spec.parameters.items())
     yield "submitted", shown_time(spec.submitted_at)
     yield "started", shown_time(job.started_at)
@@ -107,6 +130,10 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
         f"{result.name}, {result.type}, {shown_size(result.size)}, SHA-256 {result.sha256}" if result else "",
     )
     yield "batch", spec.batch or ""
+
+
+def _progress(job: Job) -> str:
+    return f"{bar(float(job.progress['percent']), _BAR)} {shown_progress(job)}" if job.progress else ""
 
 
 def _kin(kin: Provenance) -> Iterator[tuple[str, str]]:

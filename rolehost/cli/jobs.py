@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from rolehost.cli.display import shown_progress
 from rolehost.cli.opening import opened
 from rolehost.cli.options import DATA, AsJson, Cursor, Data, Limit
 from rolehost.cli.printing import fitted, one_line, print_json, print_table, shortened, shown_size, shown_time
@@ -67,6 +68,8 @@ def outcome(job: Job) -> str:
     """What came of a job, or why nothing did."""
     if job.result:
         return f"{shortened(one_line(job.result.name), _LONGEST_NAME)} ({shown_size(job.result.size)})"
+    if job.progress:
+        return shown_progress(job)
     if job.reason:
         return job.reason
     return f"tried again at {shown_time(job.retries_at)}" if job.retries_at else ""

@@ -151,7 +151,7 @@ def _letter(entry: Entry) -> Iterator[str]:
     for name, value in facts.items():
         if value:
             yield f"{name:<12}{one_line(value)}"
-    yield from (f"  {line}" for line in printable(message.body).splitlines())
+    yield from (f"  {line}" for line in printable(entry.letter.body).splitlines())
 
 
 @app.command("input")
@@ -176,6 +176,8 @@ async def _fetch(data: Path, entry_id: str, to: Path | None) -> None:
         with _target(to) as file:
             if entry.letter:
                 file.write(entry.letter.message.body.encode(errors="replace"))
+            elif entry.job and not entry.job.spec.source.kept:
+                raise RoleHostError("the source of this job is not kept here: it was fetched, or lent from elsewhere")
             elif entry.job:
                 async for piece in stores.blobs.stream(entry.job.spec.source.blob):
                     file.write(piece)

@@ -34,7 +34,7 @@ def _refused(command_line: str, role: RoleModel, model: ServiceModel, env: Mappi
         if found := _in_contents(name, role, model):
             argv_of(f'"{found.name}"', found.parent, env)
         else:
-            argv_of(command_line, _approot(name, role, model), env)
+            argv_of(command_line, approot_with(name, role, model) or model.directory, env)
     except ProgramNotFoundError as error:
         return str(error)
     return ""
@@ -49,7 +49,7 @@ def _in_contents(name: str, role: RoleModel, model: ServiceModel) -> Path | None
     return None
 
 
-def _approot(name: str, role: RoleModel, model: ServiceModel) -> Path:
-    """The directory of the service, among those that approot is put together from, that has the program."""
+def approot_with(name: str, role: RoleModel, model: ServiceModel) -> Path | None:
+    """The directory, among those that a role's approot is put together from, that has a file."""
     places = [model.directory / role.name, model.directory / "approot", model.directory]
-    return next((place for place in places if (place / name).is_file()), model.directory)
+    return next((place for place in places if (place / name).is_file()), None)

@@ -40,16 +40,37 @@ def check_roles(examined: Examined, environ: Mapping[str, str], *, load_roles: b
         if lacks_endpoint(role, classes):
             told = f'the role serves HTTP, but declares no endpoint "{FRONT_END_ENDPOINT}"'
             found.append(_problem(examined, "N14", keys, f"{told}{suggest(FRONT_END_ENDPOINT, role.endpoints)}"))
+        found += list(_declared(examined, role, model, load_roles=load_roles))
         if role.name in classes:
-            found += [_problem(examined, "N13", keys, told) for told in _of_class(role, classes[role.name])]
+            found += [_problem(examined, "N13", keys, told) for told in _of_class(role, classes[role.name], model)]
             for name, told in check_settings(role, classes[role.name], environ):
                 found.append(_problem(examined, "N12", ("roles", role.name, "settings", name), told))
         if load_roles:
             programs = check_programs(role, model, environ)
             found += [examined.problem("N15", where, f"{role.name}: {told}", warning=True) for where, told in programs]
     found += _variables(model, environ, classes)
+    found += [examined.problem("N20", where, f"{where[1]}: {told}", warning=True) for where, told in _hooks(model)]
     files = [examined.file, *(problem.file for problem in found if problem.line)]
     return sorted(found, key=lambda each: (files.index(each.file) if each.file in files else len(files), each.line))
+
+
+def _hooks(model: ServiceModel) -> Iterator[tuple[Keys, str]]:
+    if model.hooks:
+        from rolehost.cli.hook_checks import check_hooks  # noqa: PLC0415 - with it comes the front end
+
+        yield from check_hooks(model)
+
+
+def _declared(examined: Examined, role: RoleModel, model: ServiceModel, *, load_roles: bool) -> Iterator[Problem]:
+    """What a worker's table promises, and the machine doesn't keep."""
+    if role.worker is None:
+        return
+    from rolehost.cli.declared_checks import check_declared, unknown_types  # noqa: PLC0415 - with it come the workers
+
+    for where, told in check_declared(role, model, run=load_roles):
+        yield examined.problem("N13", where, f"{role.name}: {told}")
+    for where, told in unknown_types(role):
+        yield examined.problem("N16", where, f"{role.name}: {told}", warning=True)
 
 
 def lacks_endpoint(role: RoleModel, classes: Classes) -> bool:
@@ -80,18 +101,18 @@ def _load(examined: Examined, model: ServiceModel, classes: dict[str, type[RoleE
             yield _problem(examined, "N11", keys, f'"{role.entry_point}": its module ends the process ({error!r})')
 
 
-def _of_class(role: RoleModel, found: type[RoleEntryPoint]) -> Iterator[str]:
+def _of_class(role: RoleModel, found: type[RoleEntryPoint], model: ServiceModel) -> Iterator[str]:
     from rolehost.cli.worker_checks import check_worker  # noqa: PLC0415 - with it come the workers
     from rolehost.workers.queue_worker import QueueWorker  # noqa: PLC0415 - the same
 
     if issubclass(found, QueueWorker):
-        yield from check_worker(role, found)
+        yield from check_worker(role, found, model)
 
 
 def _variables(model: ServiceModel, environ: Mapping[str, str], classes: Classes) -> Iterator[Problem]:
     """Settings of the environment: those that no role knows, and values that a role can't take."""
     settings = setting_variables(environ)
-    declared = {name.casefold(): name for role in model.roles.values() for name in _declared(role, settings)}
+    declared = {name.casefold(): name for role in model.roles.values() for name in _said(role, settings)}
     known = {name.casefold(): name for found in classes.values() for name in readers_of(found).names} | declared
     complete = all(role.name in classes for role in model.roles.values() if role.entry_point)
     for variable, (name, value) in settings.items():
@@ -105,7 +126,7 @@ def _variables(model: ServiceModel, environ: Mapping[str, str], classes: Classes
             yield Problem("N12", told, variable, warning=not shipped)
 
 
-def _declared(role: RoleModel, settings: Mapping[str, tuple[str, str]]) -> Iterable[str]:
+def _said(role: RoleModel, settings: Mapping[str, tuple[str, str]]) -> Iterable[str]:
     """What the definition itself says; the environment's settings are every role's, declared or not."""
     added = {name.casefold() for name, _ in settings.values()}
     return [name for name in role.settings if name in role.masked or name.casefold() not in added]

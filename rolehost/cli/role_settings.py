@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rolehost.entrypoint import RoleEntryPoint
     from rolehost.service_model import RoleModel
 
-SHIPPED = ("worker.", "frontend.", "telemetry.", "webhooks.")
+SHIPPED = ("worker.", "frontend.", "sources.", "telemetry.", "webhooks.", "transcode.")
 """How the names begin, in small letters."""
 
 _VARIABLE = "ROLEHOST_SETTING_"
@@ -79,6 +79,10 @@ def readers_of(found: type[RoleEntryPoint]) -> Readers:
                 from rolehost.frontend.settings import FrontendSettings  # noqa: PLC0415 - the same
 
                 read.append(FrontendSettings.read)
+            case ("rolehost.workers.transcode", "TranscodeWorker"):
+                from rolehost.workers.transcoding.settings import TranscodeSettings  # noqa: PLC0415 - the same
+
+                read.append(TranscodeSettings.read)
             case ("rolehost.entrypoint", "ServedRole"):
                 from rolehost.telemetry.metrics_port import MetricsSettings  # noqa: PLC0415 - the same
 

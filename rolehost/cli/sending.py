@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rolehost.cli.assets import Asset, Refused
+from rolehost.cli.elsewhere import Elsewhere
 from rolehost.errors import RoleHostError
-from rolehost.jobs.job import Job
+from rolehost.jobs.job import Job, Priority
 from rolehost.jobs.submission import Submission, Submitter
 
 # Enough to keep the disk busy while another file is read.
@@ -36,6 +37,8 @@ class Order:
         key: the idempotency key; None for none.
         single: the key is for one file, and is taken as it is; else each file has one derived from it.
         webhook: the URL that is told of each job's end, checked; empty for none.
+        priority: how soon the jobs begin beside others of their kind.
+        group: the jobs run one after the other, in the order of the files; empty for none.
     """
 
     kind: str
@@ -43,21 +46,34 @@ class Order:
     key: str | None = None
     single: bool = False
     webhook: str = ""
+    priority: Priority = Priority.NORMAL
+    group: str = ""
 
-    def submission(self, asset: Asset) -> Submission:
-        """What is asked for this file."""
+    def submission(self, asset: Asset | Elsewhere) -> Submission:
+        """What is asked for this source."""
         key = self.key
         if key is not None and not self.single:
             own = hashlib.sha256(key.encode() + b"\0" + os.fsencode(asset.named)).hexdigest()
             key = f"{key[:200]}:{own[:32]}"
-        name = Path(asset.shown).name
-        return Submission(path=asset.path, name=name, kind=self.kind, given=self.given, key=key, webhook=self.webhook)
+        if isinstance(asset, Asset):
+            source = Submission(path=asset.path, name=Path(asset.shown).name)
+        else:
+            source = Submission(url=asset.url, blob=asset.blob)
+        return replace(
+            source,
+            kind=self.kind,
+            given=self.given,
+            key=key,
+            webhook=self.webhook,
+            priority=self.priority,
+            group=self.group,
+        )
 
 
 async def send_all(
     submitter: Submitter,
     order: Order,
-    assets: Sequence[Asset | Refused],
+    assets: Sequence[Asset | Elsewhere | Refused],
     on_done: Callable[[int, Sent | Refused], None],
 ) -> None:
     """Submit every file.
@@ -75,11 +91,11 @@ async def send_all(
             on_done(position, asset if isinstance(asset, Refused) else await _send(submitter, order, asset))
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(AT_ONCE, len(assets))):
+        for _ in range(1 if order.group else min(AT_ONCE, len(assets))):
             tasks.create_task(work())
 
 
-async def _send(submitter: Submitter, order: Order, asset: Asset) -> Sent | Refused:
+async def _send(submitter: Submitter, order: Order, asset: Asset | Elsewhere) -> Sent | Refused:
     try:
         return Sent(asset.shown, await submitter.submit(order.submission(asset)))
     except RoleHostError as error:

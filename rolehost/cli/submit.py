@@ -1,104 +1,115 @@
-"""`rolehost submit FILE...`: submit files, and wait for what becomes of them."""
+"""`rolehost submit FILE...`: submit files, one by one or as a batch, and wait for what becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 import typer
 
-from rolehost.cli.assets import find_assets
+from rolehost.cli import batch_submitting
+from rolehost.cli import submit_options as options
+from rolehost.cli.assets import Asset, Refused, find_assets
+from rolehost.cli.elsewhere import Blobs, Elsewhere, Urls, find_elsewhere
 from rolehost.cli.failures import FAILED, complain
-from rolehost.cli.job_kinds import unknown_kind
+from rolehost.cli.job_kinds import learn_kinds, unknown_kind
 from rolehost.cli.options import DATA, AsJson, Data
 from rolehost.cli.printing import one_line
 from rolehost.cli.report import Report
 from rolehost.cli.sending import Order
+from rolehost.cli.submit_parameters import checked_kind, checked_parameters
 from rolehost.cli.submitting import Plan, submit_and_wait
 from rolehost.cli.webhook_option import checked_webhook
 from rolehost.errors import InvalidParameterError
-from rolehost.jobs.kinds import CUSTOM, kind_named
+from rolehost.jobs.job import Priority
+from rolehost.jobs.levels import parse_group
 from rolehost.jobs.submission import check_key
-
-_BOX = re.compile(r"([0-9]+)[xX]([0-9]+)")
-
-
-Files: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="FILE", help="Files, or folders whose files are meant, hidden ones not.")
-]
-Kind: TypeAlias = Annotated[str, typer.Option("--kind", metavar="NAME", help="The kind of job.")]
-Size: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--size",
-        metavar="SIZE",
-        help="The box that the picture fits into: Small, Medium, Large, or WIDTHxHEIGHT in pixels.",
-        show_default="Medium",
-    ),
-]
-Format: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--format", metavar="FORMAT", help="jpeg, png or webp.", show_default="the source's, or png"),
-]
-Parameters: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--parameter", metavar="NAME=VALUE", help="A parameter of the job; repeatable.")
-]
-Wait: TypeAlias = Annotated[bool, typer.Option("--wait", help="Wait until the jobs have ended.")]
-Timeout: TypeAlias = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="Wait, but for so long at most.")
-]
-Output: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="DIR", file_okay=False, help="Wait, and write the results into this folder."),
-]
-Key: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--idempotency-key", metavar="KEY", help="Repeated with this key and these files, no job is made twice."
-    ),
-]
-
-Webhook: TypeAlias = Annotated[
-    str | None, typer.Option("--webhook", metavar="URL", help="Who is told when a job has ended.")
-]
 
 
 def submit(
-    files: Files,
+    files: options.Files = None,
     *,
+    urls: Urls = None,
+    blobs: Blobs = None,
     data: Data = DATA,
-    kind: Kind = "thumbnail",
-    size: Size = None,
-    output_format: Format = None,
-    parameters: Parameters = None,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    output: Output = None,
-    key: Key = None,
-    webhook: Webhook = None,
+    kind: options.Kind = "thumbnail",
+    size: options.Size = None,
+    output_format: options.Format = None,
+    parameters: options.Parameters = None,
+    priority: options.Priority = Priority.NORMAL,
+    group: options.Group = None,
+    wait: options.Wait = False,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+    key: options.Key = None,
+    webhook: options.Webhook = None,
+    batch: options.Batch = None,
+    results: options.Results = None,
+    then: options.Then = None,
+    then_parameters: options.ThenParameters = None,
     as_json: AsJson = False,
 ) -> None:
-    """Submit files as jobs, whether or not the service is running.
+    """Submit files, URLs and blobs as jobs, whether or not the service is running.
 
     Exits with 1 if a file was refused or, having waited, if a job did not complete.
     """
+    learn_kinds()
+    named, others = _sources(files, urls, blobs, batch)
     order = Order(
-        kind=_checked_kind(kind),
-        given=_parameters(kind, size, output_format, parameters or []),
+        kind=checked_kind(kind),
+        given=checked_parameters(kind, parameters or [], size, output_format),
         key=key,
-        single=len(files) == 1 and not files[0].is_dir(),
+        single=len(named) + len(others) == 1 and not (named and named[0].is_dir()),
         webhook=checked_webhook(webhook, os.environ) if webhook else "",
+        priority=priority,
+        group=_checked_group(group, batch),
     )
-    if key is not None:
-        check_key(key)
-    plan = Plan(data=data, order=order, wait=wait or timeout is not None or output is not None, timeout=timeout)
-    if told := unknown_kind(order.kind, os.environ):
+    plan = Plan(data=data, order=order, wait=_any(wait or None, timeout, output, results), timeout=timeout)
+    follows = batch_submitting.follow(batch, results, then, then_parameters, output=output, key=key)
+    if batch is None:
+        return _submit(plan, [*_found(named, order.kind), *others], output, as_json=as_json)
+    name = batch_submitting.Named(name=batch, then=follows, results=results, as_json=as_json)
+    return batch_submitting.submit_batch(plan, name, named, _found(named, order.kind))
+
+
+def _checked_group(group: str | None, batch: str | None) -> str:
+    if group and batch is not None:
+        raise typer.BadParameter("the jobs of a batch run beside each other: --group doesn't go with --batch")
+    try:
+        return parse_group(group or "")
+    except InvalidParameterError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _any(*given: object) -> bool:
+    return any(each is not None for each in given)
+
+
+def _sources(
+    files: Sequence[Path] | None, urls: Urls, blobs: Blobs, batch: str | None
+) -> tuple[Sequence[Path], Sequence[Elsewhere | Refused]]:
+    """What is submitted: files, and what is elsewhere."""
+    files, others = files or [], find_elsewhere(urls or [], blobs or [], os.environ)
+    if not files and not others:
+        raise typer.BadParameter("name files, or a source that is elsewhere by --url or --blob")
+    if others and batch is not None:
+        raise typer.BadParameter("a batch is made of files: submit what is elsewhere without --batch")
+    return files, others
+
+
+def _found(files: Sequence[Path], kind: str) -> Sequence[Asset | Refused]:
+    if told := unknown_kind(kind, os.environ):
         complain(f"{told}: it waits until one does")
-    assets = find_assets(files, lambda shown: complain(f"{one_line(shown)} is named twice, and submitted once"))
+    return find_assets(files, lambda shown: complain(f"{one_line(shown)} is named twice, and submitted once"))
+
+
+def _submit(plan: Plan, assets: Sequence[Asset | Elsewhere | Refused], output: Path | None, *, as_json: bool) -> None:
+    """Each source on its own."""
+    if plan.order.key is not None:
+        check_key(plan.order.key)
     report = Report()
     try:
         asyncio.run(submit_and_wait(plan, assets, output, report))
@@ -109,33 +120,3 @@ def submit(
     sys.stdout.flush()
     if not report.good(waited=plan.wait):
         raise typer.Exit(FAILED)
-
-
-def _checked_kind(kind: str) -> str:
-    try:
-        return kind_named(kind).name
-    except InvalidParameterError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _parameters(kind: str, size: str | None, output_format: str | None, pairs: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise typer.BadParameter(f"a parameter is NAME=VALUE, not {pair!r}")
-        given[name.strip()] = value
-    if size is not None and (box := _BOX.fullmatch(size.strip())):
-        given |= {"size": CUSTOM, "width": box[1], "height": box[2]}
-    elif size is not None:
-        given["size"] = size
-    if output_format is not None:
-        given["format"] = output_format
-    try:
-        kind_named(kind).parse(given, "")
-    except InvalidParameterError as error:
-        sentence = str(error)
-        if error.field == "size" and size is not None:
-            sentence = f"a size is Small, Medium, Large or WIDTHxHEIGHT, not {size!r}"
-        raise typer.BadParameter(sentence) from None
-    return given

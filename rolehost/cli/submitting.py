@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rolehost.cli import results
 from rolehost.cli.assets import Asset, Refused
-from rolehost.cli.display import Display, new_display
+from rolehost.cli.display import Display, new_display, show_job
+from rolehost.cli.elsewhere import Elsewhere
 from rolehost.cli.failures import complain
 from rolehost.cli.opening import opened, service_runs
 from rolehost.cli.report import Report
@@ -37,7 +39,9 @@ class Plan:
     timeout: float | None
 
 
-async def submit_and_wait(plan: Plan, assets: Sequence[Asset | Refused], output: Path | None, report: Report) -> None:
+async def submit_and_wait(
+    plan: Plan, assets: Sequence[Asset | Elsewhere | Refused], output: Path | None, report: Report
+) -> None:
     """Submit the files and, if that is planned, wait for the jobs.
 
     Args:
@@ -60,7 +64,7 @@ async def submit_and_wait(plan: Plan, assets: Sequence[Asset | Refused], output:
 
 
 async def _send(
-    stores: Stores, order: Order, assets: Sequence[Asset | Refused], report: Report, display: Display
+    stores: Stores, order: Order, assets: Sequence[Asset | Elsewhere | Refused], report: Report, display: Display
 ) -> None:
     def note(position: int, outcome: Sent | Refused) -> None:
         report.outcomes[position] = outcome
@@ -71,7 +75,12 @@ async def _send(
 
 async def _wait(stores: Stores, plan: Plan, report: Report, display: Display) -> None:
     ids = list(dict.fromkeys(sent.job.id for sent in report.sent))
-    waiting = Waiting(JobTable(stores.table(TABLE)), ids, lambda ended: display.show("ended", ended, len(ids)))
+    waiting = Waiting(
+        JobTable(stores.table(TABLE)),
+        ids,
+        lambda ended: display.show("ended", ended, len(ids)),
+        on_job=partial(show_job, display),
+    )
     report.ended = waiting.ended
     if not await waiting.run(plan.timeout):
         complain(f"{len(waiting.open)} of {len(ids)} jobs have not ended within {plan.timeout:g} seconds; they go on")

@@ -25,11 +25,19 @@ class Waiting:
         jobs: the table.
         ids: whose end is awaited.
         on_change: called after each look with the number of those that have ended.
+        on_job: called instead after a look at the only one that is awaited, while it is open.
     """
 
-    def __init__(self, jobs: JobTable, ids: Iterable[str], on_change: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        jobs: JobTable,
+        ids: Iterable[str],
+        on_change: Callable[[int], None],
+        on_job: Callable[[Job], None] | None = None,
+    ) -> None:
         self._jobs = jobs
         self._on_change = on_change
+        self._on_job = on_job
         self._open = dict.fromkeys(ids)
         self.ended: dict[str, Job | None] = {}
 
@@ -48,8 +56,11 @@ class Waiting:
         pause = _FIRST_PAUSE
         while True:
             began = clock.monotonic()
-            await self._look()
-            self._on_change(len(self.ended))
+            open_one = await self._look()
+            if self._on_job is not None and open_one is not None and not self.ended:
+                self._on_job(open_one)
+            else:
+                self._on_change(len(self.ended))
             if not self._open:
                 return True
             now = clock.monotonic()
@@ -59,8 +70,13 @@ class Waiting:
             await clock.sleep(wait if deadline is None else min(wait, deadline - now))
             pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
-    async def _look(self) -> None:
-        """Take note of the jobs that have ended; one that was removed has ended as None."""
+    async def _look(self) -> Job | None:
+        """Take note of the jobs that have ended; one that was removed has ended as None.
+
+        Returns:
+            The only one that is awaited, while it is open.
+        """
+        alone = None
         seen = {} if len(self._open) <= FEW else await self._listed_open()
         suspects = [job_id for job_id in self._open if job_id not in seen]
         for start in range(0, len(suspects), FEW):
@@ -69,6 +85,9 @@ class Waiting:
                 if job is None or job.state.terminal:
                     del self._open[job_id]
                     self.ended[job_id] = job
+                elif len(self._open) == 1:
+                    alone = job
+        return alone
 
     async def _listed_open(self) -> Mapping[str, Job]:
         """The open jobs from our oldest on: the cost of the lists follows the open work, not the jobs that ended."""

@@ -10,29 +10,31 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend import openapi, poison_api
+from rolehost.frontend import batch_api, openapi, poison_api
 from rolehost.frontend.authentication.permissions import Permission, needs
 from rolehost.frontend.cancelling import cancelled
+from rolehost.frontend.common_fields import common_values
 from rolehost.frontend.downloads import Asset, send_asset
-from rolehost.frontend.forms import FILE, Form, FormRules, read_form
+from rolehost.frontend.forms import Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
 from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
+from rolehost.frontend.json_body import is_json
+from rolehost.frontend.json_submission import submit_json
+from rolehost.frontend.kinds import FILE, kind_json, parameters_given
 from rolehost.frontend.poison_entries import replayed
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.scale import backlog
-from rolehost.frontend.services import KIND, Services
+from rolehost.frontend.services import Services
 from rolehost.jobs.job import JobState
+from rolehost.jobs.kinds import offered_kinds
 from rolehost.jobs.submission import Submission, check_key
 from rolehost.jobs.webhook_deliveries import delivery_of
-from rolehost.jobs.webhook_settings import FIELD as WEBHOOK
 
 if TYPE_CHECKING:
     from rolehost.jobs.job import Job
 
 PREFIX = "/api/v1"
-PARAMETERS = frozenset({"size", "width", "height", "format"})
-FIELDS = PARAMETERS | {WEBHOOK}
 KEY = "Idempotency-Key"
 LONGEST_LIST = 200
 USUAL_LIST = 50
@@ -41,21 +43,25 @@ EMPTY_IS_USUAL = BeforeValidator(lambda text: USUAL_LIST if text == "" else text
 
 router = APIRouter(prefix=PREFIX)
 router.include_router(poison_api.router)
+router.include_router(batch_api.router)
 
 
 @router.post(
-    "/jobs", status_code=202, operation_id="submitJob", tags=["jobs"], summary="Submit a picture", **openapi.SUBMIT
+    "/jobs", status_code=202, operation_id="submitJob", tags=["jobs"], summary="Submit a job", **openapi.SUBMIT
 )
 @needs(Permission.SUBMIT)
 async def submit(request: Request) -> Response:
-    """Accept one job. The answer comes as soon as the job is durable; the thumbnail follows."""
+    """Accept one job. The answer comes as soon as the job is durable; the result follows.
+
+    A file comes as a form; a source that is elsewhere is named in JSON.
+    """
     services: Services = request.app.state.services
     key = _key(request)
+    if is_json(request.headers):
+        return accepted(await submit_json(request, services, key))
     async with services.spool.folder() as folder:
-        rules = FormRules(fields=FIELDS, largest_file=services.settings.upload_cap)
-        form = await read_form(request, folder, rules)
-        webhook = services.webhook(form.fields)
-        job = await services.submitter.submit(_submission(form, key, webhook))
+        form = await read_form(request, folder, FormRules(largest_file=services.settings.upload_cap))
+        job = await services.submitter.submit(_submission(services, form, key))
     return accepted(job)
 
 
@@ -70,15 +76,16 @@ def _key(request: Request) -> str | None:
     return key
 
 
-def _submission(form: Form, key: str | None, webhook: str) -> Submission:
+def _submission(services: Services, form: Form, key: str | None) -> Submission:
+    common = common_values(services, form.fields)
     if not form.files:
-        raise refusal(422, "missing-file", "The picture is missing: send it in the field file.", wrong=FILE)
+        raise refusal(422, "missing-file", "The file is missing: send it in the field file.", wrong=FILE)
     upload = form.files[0]
     if not upload.size:
         raise refusal(422, "empty-file", f"{upload.name or 'the file'} is empty.", wrong=FILE)
-    given = {name: value for name, value in form.fields.items() if name in PARAMETERS}
+    given = parameters_given(form.kind, form.fields)
     return Submission(
-        path=upload.path, name=upload.name, kind=KIND, given=given, key=key, webhook=webhook, consume=True
+        path=upload.path, name=upload.name, kind=form.kind.name, given=given, key=key, consume=True, **common
     )
 
 
@@ -86,6 +93,13 @@ def accepted(job: Job) -> Response:
     """202: the job, and where to look for it."""
     headers = {"Location": f"{PREFIX}/jobs/{job.id}", "Retry-After": "1", "Cache-Control": "no-store"}
     return JSONResponse(job.to_json(), 202, headers=headers)
+
+
+@router.get("/kinds", operation_id="listKinds", tags=["jobs"], summary="The kinds of jobs", **openapi.KINDS)
+@needs(Permission.READ)
+async def list_kinds() -> Response:
+    """What each kind accepts, and its parameters as a JSON schema. `default` is the one of a job that names none."""
+    return _json({"kinds": [kind_json(kind) for kind in offered_kinds()]})
 
 
 @router.get("/jobs", operation_id="listJobs", tags=["jobs"], summary="List jobs, the newest first", **openapi.LIST)
@@ -117,7 +131,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 
 
 @router.get(
-    "/jobs/{job_id}/result", operation_id="getResult", tags=["jobs"], summary="A job's thumbnail", **openapi.RESULT
+    "/jobs/{job_id}/result", operation_id="getResult", tags=["jobs"], summary="A job's result", **openapi.RESULT
 )
 @needs(Permission.READ)
 async def get_result(request: Request, job_id: str) -> Response:

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from rolehost._version import __version__
 from rolehost.errors import RoleHostError
-from rolehost.frontend import api, openapi, pages
+from rolehost.frontend import api, hook_api, openapi, pages
 from rolehost.frontend.access import Access
 from rolehost.frontend.authentication import sign_in
 from rolehost.frontend.authentication.authenticator import Authentication, Authenticator
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
     from rolehost.frontend.spool import Spool
+    from rolehost.jobs.batches.driver import BatchDriver
     from rolehost.jobs.webhooks import Webhooks
     from rolehost.stores import Stores
 
 ABOUT = (
-    "Submit pictures, watch the jobs, fetch the thumbnails; look after the service's instances. "
+    "Submit files, watch the jobs, fetch the results; look after the service's instances. "
     "Every error is a problem as in RFC 9457."
 )
 
@@ -52,6 +53,7 @@ def create_app(
     instance: str = "",
     guard: Authenticator | None = None,
     webhooks: Webhooks | None = None,
+    driver: BatchDriver | None = None,
 ) -> ASGIApp:
     """The front end over stores.
 
@@ -64,11 +66,13 @@ def create_app(
         instance: the id of the instance that answers.
         guard: knows the clients; None: whoever reaches us may do everything.
         webhooks: tells others of the jobs that are cancelled here; None: recovery does.
+        driver: drives batches; None: others do.
     """
     settings = settings or FrontendSettings()
     app = routes(settings)
-    app.state.services = Services.over(stores, settings, spool, probe, instance, webhooks=webhooks)
+    app.state.services = Services.over(stores, settings, spool, probe, instance, webhooks=webhooks, driver=driver)
     app.state.guard = guard
+    app.state.hooks = hook_api.Hooks(settings.hooks, settings.hook_secrets)
     guarded = OriginGuard(Authentication(app, app.router, guard))
     return Access(SafeHeaders(HeadAsGet(BodyLimits(HostGuard(guarded, hosts), settings))))
 
@@ -87,6 +91,7 @@ def routes(settings: FrontendSettings) -> FastAPI:
     for route in app.router.routes:  # the framework's own: the document of the API
         declare(route.endpoint, Permission.READ)  # type: ignore[attr-defined] # they are routes with endpoints
     app.include_router(api.router)
+    app.include_router(hook_api.router)
     openapi.complete(app, settings)
     for path, method, endpoint in (*pages.ROUTES, *sign_in.ROUTES):
         app.add_route(path, endpoint, methods=[method], include_in_schema=False)

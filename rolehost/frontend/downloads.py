@@ -1,4 +1,7 @@
-"""Assets as answers: streamed, named safely, and shown inline only where the bytes are a picture that browsers know."""
+"""Assets as answers: streamed, whole or in part, named safely, and shown inline only where the bytes may be.
+
+That is where they are, by their content, a picture, a film or sound that browsers know. Everything else is saved.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from rolehost.frontend.headers import SANDBOX
+from rolehost.frontend.media import INLINE
+from rolehost.frontend.ranges import asked_span
 from rolehost.jobs.sniffing import HEAD, UNKNOWN, sniff
 
 if TYPE_CHECKING:
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
     from rolehost.jobs.job import Result, Source
     from rolehost.stores import Blobs
 
-DISPLAYABLE = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp"})
 # A blob never changes: what a browser has of it stays good. It is asked again after a purge only.
 KEPT = "private, max-age=3600"
 
@@ -36,30 +40,40 @@ class Asset:
 
 
 async def send_asset(request: Request, blobs: Blobs, asset: Asset) -> Response:
-    """An asset as the answer to a request.
+    """An asset, or the range of it that is asked for, as the answer to a request.
 
     Raises:
         NotFoundError: the blob is gone.
+        HTTPException: 416, the range lies beyond its end.
     """
+    facts = asset.facts
     headers = {
         "Content-Security-Policy": SANDBOX,
         "Cache-Control": KEPT,
-        "Content-Disposition": disposition(asset.facts.name, inline=False),
+        "Content-Disposition": disposition(facts.name, inline=False),
+        "Accept-Ranges": "bytes",
     }
     if asset.tag:
         headers["ETag"] = f'"{asset.tag}"'
         if _known(request.headers.get("if-none-match", ""), headers["ETag"]):
             return Response(status_code=304, headers=headers)
-    pieces = blobs.stream(asset.facts.blob)
+    span = asked_span(request.headers, facts.size, headers.get("ETag", ""))
+    pieces = blobs.stream(facts.blob, start=span.start, length=span.length) if span else blobs.stream(facts.blob)
     first = await anext(pieces, b"")
-    media_type = asset.facts.type
+    media_type = facts.type
     if asset.inline:
-        sniffed = sniff(first[:HEAD])
-        media_type = sniffed if sniffed in DISPLAYABLE else UNKNOWN
+        sniffed = sniff(first[:HEAD] if span is None else await _head(blobs, facts.blob))
+        media_type = sniffed if sniffed in INLINE else UNKNOWN
         if media_type is not UNKNOWN:
-            headers["Content-Disposition"] = disposition(asset.facts.name, inline=True)
-    headers["Content-Length"] = str(asset.facts.size)
-    return StreamingResponse(_rest(first, pieces), headers=headers, media_type=_header_safe(media_type))
+            headers["Content-Disposition"] = disposition(facts.name, inline=True)
+    headers |= {"Content-Range": span.content_range} if span else {}
+    headers["Content-Length"] = str(span.length if span else facts.size)
+    body = _rest(first, pieces)
+    return StreamingResponse(body, 206 if span else 200, headers=headers, media_type=_header_safe(media_type))
+
+
+async def _head(blobs: Blobs, name: str) -> bytes:
+    return b"".join([piece async for piece in blobs.stream(name, length=HEAD)])
 
 
 def disposition(name: str, *, inline: bool) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from rolehost.errors import SubmissionError, TooLargeError
+from rolehost.frontend.kinds import FIELD, FILE, LONGEST_FIELD, chosen_kind, field_caps, takes_any, usual_kind
 from rolehost.frontend.problems import refusal
-from rolehost.frontend.services import KIND
 from rolehost.frontend.views import human_size
-from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.kinds import offered_kinds
 from rolehost.jobs.sniffing import HEAD, sniff
 from rolehost.jobs.submission import display_name
 
@@ -24,27 +25,30 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-FILE = "file"
-LONGEST_FIELD = 2048
+    from rolehost.jobs.kinds import JobKind
+
+MOST_FIELDS = 100
 FLUSHED_AT = 512 * 1024
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormRules:
-    """What a form may carry.
+    """What a form may carry: a kind's parameters, the fields that are common to all kinds, and files.
 
     Args:
-        fields: names of its small fields.
+        others: names of further small fields, and the bytes that each may take.
         largest_file: bytes.
         most_files: how many.
         lenient: a refused file is noted and the form is read on; else the first fault ends the reading.
+        kind: what the files are for, whatever the form says; None: it says so.
     """
 
-    fields: frozenset[str]
+    others: Mapping[str, int] = field(default_factory=dict)
     largest_file: int
     most_files: int = 1
     lenient: bool = False
+    kind: JobKind | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,14 +72,15 @@ class Upload:
 
 @dataclass(slots=True)
 class Form:
-    """What a form carried: fields that were sent, and files in their order."""
+    """What a form carried: fields that were sent, files in their order, and the kind of job that it is for."""
 
+    kind: JobKind
     fields: dict[str, str] = field(default_factory=dict)
     files: list[Upload] = field(default_factory=list)
 
 
 async def read_form(request: Request, folder: Path, rules: FormRules) -> Form:
-    """Read a request's body as a form.
+    """Read a request's body as a form. The kind may be named before or after the files and the parameters.
 
     Args:
         request: the request; its body has not been touched.
@@ -88,7 +93,7 @@ async def read_form(request: Request, folder: Path, rules: FormRules) -> Form:
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
-        raise refusal(415, "unsupported-media-type", "The body must be multipart/form-data.")
+        raise refusal(415, "unsupported-media-type", "The body must be multipart/form-data, or JSON for the API.")
     if not options.get(b"boundary"):
         raise refusal(400, "malformed-form", "The Content-Type names no boundary.")
     reader = _Reader(folder, rules)
@@ -103,18 +108,23 @@ async def read_form(request: Request, folder: Path, rules: FormRules) -> Form:
     if not reader.ended:
         raise refusal(400, "malformed-form", "The body ends before its last part does.")
     await asyncio.to_thread(reader.flush)
-    return reader.form
+    return reader.form()
 
 
 class _Reader:
     """What the parser's callbacks make of the parts."""
 
     def __init__(self, folder: Path, rules: FormRules) -> None:
-        self.form = Form()
         self.ended = False
         self.waiting = 0
         self._folder = folder
         self._rules = rules
+        self._kind: JobKind | None = rules.kind
+        self._kinds = tuple(offered_kinds())
+        self._caps = field_caps(self._kinds) | dict(rules.others)
+        self._any = any(takes_any(kind) for kind in self._kinds)
+        self._fields: dict[str, str] = {}
+        self._files: list[Upload] = []
         self._unwritten: list[tuple[Upload, bytes]] = []
         self._header_name = bytearray()
         self._header_value = bytearray()
@@ -122,6 +132,14 @@ class _Reader:
         self._file: Upload | None = None
         self._name = ""
         self._text = bytearray()
+
+    def form(self) -> Form:
+        """What came, once all has."""
+        kind = self._kind or self._choose("")
+        known = self._fields.keys() if takes_any(kind) else field_caps((kind,)).keys() | self._rules.others.keys()
+        for name in sorted(self._fields.keys() - known):
+            self._unknown(name, f"a job of kind {kind.name}")
+        return Form(kind, self._fields, self._files)
 
     def callbacks(self) -> dict[str, object]:
         names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end")
@@ -163,27 +181,30 @@ class _Reader:
             self._open_file(options["filename"])
         elif self._name == FILE:
             raise refusal(422, "invalid-parameter", "file must be sent as a file, with a file name.", wrong=FILE)
-        elif self._name not in self._rules.fields:
-            shown = self._name[:80]
-            raise refusal(422, "unknown-field", f"There is no field {shown!r} in this form.", wrong=shown)
-        elif self._name in self.form.fields:
+        elif self._name not in self._caps and not (self._any and len(self._fields) < MOST_FIELDS):
+            self._unknown(self._name, "this form")
+        elif self._name in self._fields:
             raise refusal(422, "invalid-parameter", f"{self._name} was sent twice.", wrong=self._name)
 
+    def _unknown(self, name: str, where: str) -> NoReturn:
+        shown = name[:80]
+        raise refusal(422, "unknown-field", f"There is no field {shown!r} in {where}.", wrong=shown)
+
     def _open_file(self, name: str) -> None:
-        if len(self.form.files) >= self._rules.most_files:
+        if len(self._files) >= self._rules.most_files:
             most = self._rules.most_files
             told = "Exactly one file makes a job." if most == 1 else f"At most {most} files can be sent at once."
             raise refusal(422, "too-many-files", told, wrong=FILE)
-        path = self._folder / f"{len(self.form.files):04d}"
+        path = self._folder / f"{len(self._files):04d}"
         self._file = Upload(name=display_name(_unescaped(name)) if name else "", path=path)
-        self.form.files.append(self._file)
+        self._files.append(self._file)
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
             self._file_data(self._file, data[start:end])
             return
         self._text += data[start:end]
-        if len(self._text) > LONGEST_FIELD:
+        if len(self._text) > self._caps.get(self._name, LONGEST_FIELD):
             raise refusal(413, "field-too-large", f"{self._name} is too long.", wrong=self._name)
 
     def _file_data(self, file: Upload, data: bytes) -> None:
@@ -200,22 +221,21 @@ class _Reader:
                 cap = human_size(self._rules.largest_file)
                 raise TooLargeError(f"{file.name or 'the file'} is larger than {cap}")
             if not known and len(file.head) >= HEAD:
-                _check(file)
+                self._check(file)
         except SubmissionError as error:
             self._refuse(file, error)
 
     def part_end(self) -> None:
         file, self._file = self._file, None
         if file is None:
-            self.form.fields[self._name] = _text(self._name, self._text)
+            self._fields[self._name] = _text(self._name, self._text)
             self._text.clear()
+            if self._name == FIELD:
+                self._choose(self._fields[FIELD].strip())
         elif not file.size and not file.name:
-            self.form.files.remove(file)  # a browser's way to say that no file was chosen
-        elif file.refusal is None and 0 < file.size < HEAD:
-            try:
-                _check(file)
-            except SubmissionError as error:
-                self._refuse(file, error)
+            self._files.remove(file)  # a browser's way to say that no file was chosen
+        elif 0 < file.size < HEAD:
+            self._check_again(file)
 
     def end(self) -> None:
         self.ended = True
@@ -225,9 +245,26 @@ class _Reader:
             raise error
         file.refusal = error
 
+    def _choose(self, name: str) -> JobKind:
+        """The kind is known from here on; files that came before it are held to it, too."""
+        self._kind = chosen_kind(name)
+        for file in self._files:
+            self._check_again(file)
+        return self._kind
 
-def _check(file: Upload) -> None:
-    kind_named(KIND).check_source(sniff(file.head), file.name)
+    def _check_again(self, file: Upload) -> None:
+        if file.refusal is None and file.size:
+            try:
+                self._check(file)
+            except SubmissionError as error:
+                self._refuse(file, error)
+
+    def _check(self, file: Upload) -> None:
+        """As long as the kind is not known, what any kind takes may go on."""
+        media_type = sniff(file.head)
+        kinds = (self._kind,) if self._kind else self._kinds
+        if kinds and not any(kind.takes(media_type, file.name) for kind in kinds):
+            (self._kind or usual_kind() or kinds[0]).check_source(media_type, file.name)
 
 
 def _disposition(value: str) -> tuple[str, dict[str, str]]:

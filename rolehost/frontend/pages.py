@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -10,16 +10,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend import poison_pages
+from rolehost.frontend import batch_pages, poison_pages
 from rolehost.frontend.authentication.permissions import Permission, needs
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of
 from rolehost.frontend.instances import STATES, instances
+from rolehost.frontend.kinds import example_of, is_thumbnail
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.submit_form import show_form, submit_form
 from rolehost.frontend.views import page
 from rolehost.jobs.job import JobState
+from rolehost.jobs.kinds import offered_kinds
 from rolehost.jobs.poison import REPLAYABLE
 from rolehost.jobs.webhook_deliveries import delivery_of
 
@@ -33,6 +35,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 PER_PAGE = 40
 REFRESH_LIST = 3
 REFRESH_JOB = 2
+REFRESH_RUNNING = 1
+"""Seconds, where something runs: its progress is to be seen."""
 REFRESH_INSTANCES = 5
 
 
@@ -50,7 +54,7 @@ async def list_jobs(request: Request) -> Response:
         counts=counts,
         first=not request.query_params.get("cursor"),
         older=_older("/jobs", found, state),
-        refresh=REFRESH_LIST if any(not job.state.terminal for job in found.jobs) else None,
+        refresh=_refresh(found.jobs, REFRESH_LIST),
     )
 
 
@@ -64,7 +68,7 @@ async def show_job(request: Request) -> Response:
         kin=await _services(request).desk.provenance(job),
         webhook=await delivery_of(_services(request).stores, job),
         replayable=job.state in REPLAYABLE,
-        refresh=None if job.state.terminal else REFRESH_JOB,
+        refresh=_refresh([job], REFRESH_JOB),
     )
 
 
@@ -100,12 +104,15 @@ async def show_instance(request: Request) -> Response:
 async def show_api(request: Request) -> Response:
     """How to use the API, in a few lines, at the address that the page was asked for."""
     host = request.headers.get("host", "")
-    return page("api.html", base=f"{request.url.scheme}://{host}" if name_of(host) else "")
+    kinds = [(kind, example_of(kind)) for kind in offered_kinds()]
+    thumbnails = any(is_thumbnail(kind) for kind, _ in kinds)
+    base = f"{request.url.scheme}://{host}" if name_of(host) else ""
+    return page("api.html", base=base, kinds=kinds, thumbnails=thumbnails)
 
 
 @needs(Permission.READ)
-async def picture(request: Request) -> Response:
-    """The result, to be shown in a page."""
+async def result_inline(request: Request) -> Response:
+    """The result, to be shown or played in a page."""
     return await _result(request, inline=True)
 
 
@@ -117,9 +124,11 @@ async def download(request: Request) -> Response:
 
 @needs(Permission.READ)
 async def source(request: Request) -> Response:
-    """The picture that was submitted, to be shown where browsers can show it."""
+    """What was submitted, to be shown or played where browsers can."""
     job = await _job(request)
-    return await send_asset(request, _services(request).stores.blobs, Asset(job.spec.source, inline=True, tag=job.id))
+    if not job.spec.source.kept:
+        raise refusal(404, "no-source", "The source of this job is not kept here.")
+    return await send_asset(request, _services(request).stores.blobs, Asset(job.source, inline=True, tag=job.id))
 
 
 @needs(Permission.OPERATE)
@@ -135,6 +144,12 @@ async def _result(request: Request, *, inline: bool) -> Response:
         raise refusal(404, "no-result", f"The job is {job.state}: it has no result.")
     asset = Asset(job.result, inline=inline, tag=job.result.sha256)
     return await send_asset(request, _services(request).stores.blobs, asset)
+
+
+def _refresh(jobs: Sequence[Job], usual: int) -> int | None:
+    if any(job.progress for job in jobs if job.state is JobState.RUNNING):
+        return REFRESH_RUNNING
+    return usual if any(not job.state.terminal for job in jobs) else None
 
 
 async def _page_of_jobs(request: Request, state: JobState | None) -> JobPage:
@@ -170,13 +185,16 @@ async def _job(request: Request) -> Job:
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("/", "GET", show_form),
+    ("/submit/{kind}", "GET", show_form),
     ("/jobs", "GET", list_jobs),
     ("/jobs", "POST", submit_form),
     ("/jobs/{job_id}", "GET", show_job),
-    ("/jobs/{job_id}/picture", "GET", picture),
+    ("/jobs/{job_id}/picture", "GET", result_inline),
+    ("/jobs/{job_id}/media", "GET", result_inline),
     ("/jobs/{job_id}/result", "GET", download),
     ("/jobs/{job_id}/source", "GET", source),
     ("/jobs/{job_id}/cancel", "POST", cancel),
+    *batch_pages.ROUTES,
     *poison_pages.ROUTES,
     ("/instances", "GET", list_instances),
     ("/instances/{instance}", "GET", show_instance),

@@ -58,10 +58,12 @@ async def replayed(services: Services, job_id: str, *, again: bool) -> Job:
 async def send_input(request: Request, entry: Entry) -> Response:
     """The original input as a download: bytes, whatever they are; a message's body."""
     if entry.job:
+        if not entry.job.spec.source.kept:
+            raise refusal(404, "no-source", "The source of this job is not kept here.")
         services: Services = request.app.state.services
         source = replace(entry.job.spec.source, type=UNKNOWN)
         return await send_asset(request, services.stores.blobs, Asset(source))
-    body = entry.letter.message.body if entry.letter else ""
+    body = entry.letter.body if entry.letter else ""
     headers = {
         "Content-Disposition": disposition("message.txt", inline=False),
         "Content-Security-Policy": SANDBOX,

@@ -23,6 +23,7 @@ from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.frontend.spool import Spool
 from rolehost.host.ports.listening import bound_address, listen
+from rolehost.jobs.batches.driver import BatchDriver
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.webhooks import Webhooks
 from rolehost.stores.connect import connect
@@ -66,6 +67,7 @@ class ThumbnailFrontend(ServedRole):
             async with connect(os.environ) as stores, Webhooks(stores, settings.webhooks) as webhooks:
                 probe = os.environ.get("ROLEHOST_PROBE") or None
                 instance = _instance_id(self.role_environment)
+                driver = BatchDriver(stores, instance)
                 app = create_app(
                     stores,
                     spool,
@@ -75,12 +77,13 @@ class ThumbnailFrontend(ServedRole):
                     instance=instance,
                     guard=guard,
                     webhooks=webhooks,
+                    driver=driver,
                 )
                 emit("frontend.listening", address=bound_address(listening), public=public)
                 jobs = JobTable(stores.table(TABLE))
                 counted = metrics_port(metrics, instance=instance, backlog=partial(backlog, jobs))
                 held.enter_context(exported_traces(instance))
-                async with counted, Readiness(jobs, folder).watched(self.role_environment):
+                async with driver, counted, Readiness(jobs, folder).watched(self.role_environment):
                     self._opened.set()
                     await serve(app, listening, stopping, settings)
         emit("frontend.stopped")

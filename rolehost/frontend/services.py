@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rolehost.errors import UnknownJobError
+from rolehost.jobs.batches import BatchTable
+from rolehost.jobs.batches.driver import BatchDriver
 from rolehost.jobs.poison import PoisonDesk
 from rolehost.jobs.submission import Submitter
 from rolehost.jobs.table import TABLE, JobTable
-from rolehost.jobs.webhook_settings import FIELD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rolehost.frontend.settings import FrontendSettings
     from rolehost.frontend.spool import Spool
     from rolehost.jobs.job import Job
@@ -35,6 +34,8 @@ class Services:
         probe: host:port of the bootstrapper's probes; None where there is no bootstrapper.
         instance: the id of the instance that this process is; empty where it is none.
         webhooks: tells others of the jobs that are cancelled here; None: recovery does.
+        batches: the batches.
+        driver: drives them, while the role runs it.
     """
 
     stores: Stores
@@ -46,6 +47,8 @@ class Services:
     probe: str | None = None
     instance: str = ""
     webhooks: Webhooks | None = None
+    batches: BatchTable
+    driver: BatchDriver
 
     @classmethod
     def over(
@@ -57,6 +60,7 @@ class Services:
         instance: str = "",
         *,
         webhooks: Webhooks | None = None,
+        driver: BatchDriver | None = None,
     ) -> Services:
         """Services over stores."""
         submitter = Submitter(stores)
@@ -70,16 +74,9 @@ class Services:
             probe=probe,
             instance=instance,
             webhooks=webhooks,
+            batches=BatchTable(stores),
+            driver=driver or BatchDriver(stores, instance),
         )
-
-    def webhook(self, fields: Mapping[str, str]) -> str:
-        """The webhook of a sent form; empty for none.
-
-        Raises:
-            InvalidParameterError: it can't be used, or none can here.
-        """
-        url = fields.get(FIELD, "").strip()
-        return self.settings.webhooks.check(url) if url else ""
 
     def tell(self, job: Job) -> None:
         """A terminal state was written here: its webhook goes out, if there is one; recovery knows of it, too."""

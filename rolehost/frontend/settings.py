@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication.settings import AuthenticationSettings
+from rolehost.jobs.sources import SourceSettings
 from rolehost.jobs.webhook_settings import WebhookSettings
+from rolehost.service_model.hooks import HOOKS, HookDeclaration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rolehost.environment import RoleEnvironment
 
 MEBIBYTE = 1024 * 1024
@@ -42,6 +48,9 @@ class FrontendSettings:
         allowed_hosts: names that requests may use, comma separated, `*` for any; see `hosts.allowed_hosts`.
         authentication: how clients say who they are.
         webhooks: who may be told of a job's end.
+        sources: which URLs and blobs may be a job's source.
+        hooks: what other systems' messages become jobs by, by name.
+        hook_secrets: the settings that hooks name for their secrets.
     """
 
     upload_cap: int = 64 * MEBIBYTE
@@ -55,6 +64,9 @@ class FrontendSettings:
     allowed_hosts: str = ""
     authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    sources: SourceSettings = field(default_factory=SourceSettings)
+    hooks: Mapping[str, HookDeclaration] = field(default_factory=dict)
+    hook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, environment: RoleEnvironment) -> FrontendSettings:
@@ -70,8 +82,20 @@ class FrontendSettings:
             if (name := _NAMES.get(each.name)) and (text := _value(environment, name)) is not None:
                 is_text = isinstance(each.default, str)
                 given[each.name] = text if is_text else _number(name, text, whole=isinstance(each.default, int))
-        webhooks = WebhookSettings.read(environment)
-        return cls(**given, authentication=AuthenticationSettings.read(environment), webhooks=webhooks)
+        return cls(
+            **given,
+            authentication=AuthenticationSettings.read(environment),
+            webhooks=WebhookSettings.read(environment),
+            sources=SourceSettings.read(environment),
+            **_hooks(environment),
+        )
+
+
+def _hooks(environment: RoleEnvironment) -> dict[str, Any]:
+    declared = json.loads(os.environ.get(HOOKS) or "{}")
+    hooks = {name: HookDeclaration.from_table(table) for name, table in declared.items()}
+    named = {hook.secret_setting for hook in hooks.values() if hook.secret_setting}
+    return {"hooks": hooks, "hook_secrets": {name: _value(environment, name) or "" for name in named}}
 
 
 def _value(environment: RoleEnvironment, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
@@ -12,11 +13,13 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from rolehost import clock
+from rolehost.errors import InvalidParameterError
 from rolehost.frontend.authentication import permissions
-from rolehost.frontend.downloads import DISPLAYABLE
+from rolehost.frontend.headers import policy_with
+from rolehost.frontend.media import DISPLAYABLE, FILMS, SOUNDS
 from rolehost.frontend.services import KIND
 from rolehost.jobs.job import CAPS, JobState
-from rolehost.jobs.kinds import CUSTOM
+from rolehost.jobs.kinds import CUSTOM, JobKind, kind_named, offered_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,7 @@ ENDS = {
     "killed": "it was killed",
     "worker_lost": "the worker was lost",
     "bad_output": "the output is not as agreed",
+    "source_error": "the source gave no answer",
     "drained": "interrupted by a shutdown",
     "lease_lost": "the lease was lost",
     "disk_full": "the disk was full",
@@ -134,8 +138,8 @@ def wanted(job: Job) -> str:
     """What was asked for, in few words: `Medium, JPEG`, or the kind and parameters of a job of another kind."""
     facts = job.spec.parameters
     if not is_thumbnail(job):
-        told = ", ".join(f"{name} {value}" for name, value in facts.items())
-        return f"{job.spec.kind}: {told}" if told else job.spec.kind
+        told = ", ".join(f"{label} {value}" for label, value in labelled(job))
+        return f"{titled(job.spec.kind)}: {told}" if told else titled(job.spec.kind)
     size = _box(facts) if facts["size"] == CUSTOM else facts["size"]
     return f"{size}, {FORMAT_NAMES.get(facts['format'], facts['format'])}"
 
@@ -151,9 +155,66 @@ def is_thumbnail(job: Job) -> bool:
     return job.spec.kind == KIND and {"size", "width", "height", "format"} <= job.spec.parameters.keys()
 
 
+def titled(name: str) -> str:
+    """What people call a kind of job."""
+    return _kind(name).title or name
+
+
+def submitting() -> str:
+    """What a button says that leads to the form."""
+    return "Submit pictures" if [kind.name for kind in offered_kinds()] == [KIND] else "Submit files"
+
+
+def _kind(name: str) -> JobKind:
+    try:
+        return kind_named(name)
+    except InvalidParameterError:  # a row of an earlier version
+        return JobKind(name=name)
+
+
+def labelled(job: Job) -> list[tuple[str, str]]:
+    """A job's parameters: each one's label, or its name where it has none, and its value."""
+    labels = {each.name: each.label or each.name for each in _kind(job.spec.kind).parameters or ()}
+    facts = job.spec.parameters
+    return [(labels.get(name, name), _in_words(value)) for name, value in facts.items()]
+
+
+def _in_words(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def percent(job: Job) -> float | None:
+    """How far a running job is, in percent; None where nobody knows."""
+    return _figure(job, "percent", 100.0)
+
+
+def left(job: Job) -> str:
+    """`about 12 s left`, by the worker's estimate; empty where there is none."""
+    seconds = _figure(job, "eta_seconds", math.inf)
+    if seconds is None:
+        return ""
+    whole = max(1, round(seconds))
+    return f"about {f'{whole} s' if whole < 60 else human_seconds(whole)} left"  # noqa: PLR2004 - a minute
+
+
+def _figure(job: Job, name: str, most: float) -> float | None:
+    value = (job.progress or {}).get(name) if job.state is JobState.RUNNING else None
+    return min(max(0.0, float(value)), most) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def shown(facts: Source | Result | None) -> bool:
     """Whether browsers can show an asset."""
     return facts is not None and facts.type in DISPLAYABLE
+
+
+def is_film(facts: Source | Result | None) -> bool:
+    """Whether browsers can play an asset as a film."""
+    return facts is not None and facts.type in FILMS
+
+
+def is_sound(facts: Source | Result | None) -> bool:
+    """Whether browsers can play an asset as sound."""
+    return facts is not None and facts.type in SOUNDS
 
 
 def _box(facts: Mapping[str, Any]) -> str:
@@ -167,10 +228,16 @@ def asset(name: str) -> str:
     return f"/static/{name}?v={_hashes[name]}"
 
 
+# The page names it by its hash, and holds it: no file that anybody could put on this server is ever run.
+_LIVE = (files("rolehost.frontend") / "static" / "live.js").read_text()
+_POLICY = policy_with(_LIVE)
+
+
 def page(template: str, status: int = 200, *, headers: Mapping[str, str] | None = None, **context: Any) -> HTMLResponse:
     """A page."""
     text = _templates.get_template(template).render(context)
-    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"} | dict(headers or {}))
+    usual = {"Cache-Control": "no-store"} | ({"Content-Security-Policy": _POLICY} if context.get("refresh") else {})
+    return HTMLResponse(text, status, headers=usual | dict(headers or {}))
 
 
 _hashes: dict[str, str] = {}
@@ -191,9 +258,15 @@ _templates.filters |= {
     "took": took,
     "wanted": wanted,
     "wanted_exactly": wanted_exactly,
+    "titled": titled,
+    "labelled": labelled,
+    "percent": percent,
+    "left": left,
 }
-_templates.tests |= {"thumbnail": is_thumbnail, "shown": shown}
+_templates.tests |= {"thumbnail": is_thumbnail, "shown": shown, "film": is_film, "sound": is_sound}
 _templates.globals |= {"asset": asset, "STATES": STATES, "ENDS": ENDS, "LOOKS": LOOKS, "FORMAT_NAMES": FORMAT_NAMES}
 _templates.globals["CAPS"] = CAPS
+_templates.globals["LIVE"] = Markup(_LIVE)  # noqa: S704 - a file of the package
 _templates.globals["WEBHOOK_STATES"] = WEBHOOK_STATES
+_templates.globals["submitting"] = submitting
 _templates.globals |= {"may": permissions.may, "identity": permissions.identity}

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rolehost import clock
-from rolehost.jobs.job import Attempt, End, Job, JobSpec, JobState, Result, Source
+from rolehost.jobs.job import Attempt, End, Fetched, Job, JobSpec, JobState, Priority, Result, Source
 
 if TYPE_CHECKING:
     from rolehost.stores.tables import Fields, Row, Scalar
@@ -23,16 +23,19 @@ def dumps(value: Any) -> str:
 def spec_to_json(spec: JobSpec) -> dict[str, Any]:
     """A spec as a message carries it."""
     source = spec.source
+    told = {"name": source.name, "size": source.size, "type": source.type, "blob": source.blob}
     facts = {
         "id": spec.id,
         "kind": spec.kind,
         "submitted_at": clock.iso(spec.submitted_at),
         "parameters": dict(spec.parameters),
-        "source": {"name": source.name, "size": source.size, "type": source.type, "blob": source.blob},
+        "source": told | ({"url": source.url} if source.url else {}),
         "origin": spec.origin,
         "batch": spec.batch,
     }
-    return facts | {name: value for name in ("traceparent", "webhook") if (value := getattr(spec, name))}
+    if spec.priority is not Priority.NORMAL:
+        facts["priority"] = spec.priority
+    return facts | {name: value for name in ("traceparent", "webhook", "group") if (value := getattr(spec, name))}
 
 
 def spec_from_json(facts: dict[str, Any]) -> JobSpec:
@@ -47,6 +50,8 @@ def spec_from_json(facts: dict[str, Any]) -> JobSpec:
         batch=facts.get("batch"),
         traceparent=str(facts.get("traceparent") or ""),
         webhook=str(facts.get("webhook") or ""),
+        priority=Priority(facts.get("priority") or Priority.NORMAL),
+        group=str(facts.get("group") or ""),
     )
 
 
@@ -74,6 +79,8 @@ def attempt_to_text(attempt: Attempt) -> str:
     if attempt.end is not None and attempt.ended_at is not None:
         facts |= {"ended_at": clock.iso(attempt.ended_at), "end": attempt.end, "exit_code": attempt.exit_code}
     facts |= {name: value for name in ("detail", "stdout", "stderr", "log") if (value := getattr(attempt, name))}
+    if attempt.fetched:
+        facts["fetched"] = [attempt.fetched.size, attempt.fetched.type]
     return dumps(facts)
 
 
@@ -91,6 +98,7 @@ def attempt_from_text(text: str) -> Attempt:
         stdout=facts.get("stdout", ""),
         stderr=facts.get("stderr", ""),
         log=facts.get("log", ""),
+        fetched=Fetched(*facts["fetched"]) if "fetched" in facts else None,
     )
 
 
@@ -120,7 +128,18 @@ def job_from_row(row: Row) -> Job:
         retries_at=_moment(facts, "retries_at"),
         result=Result(**_loads(facts, "result")) if facts.get("result") else None,
         progress=_loads(facts, "progress"),
+        renewal=_renewal(facts),
     )
+
+
+def renewal_to_text(token: str, version: str) -> str:
+    """The version from which a lease counts; under another token it means nothing."""
+    return f"{token} {version}"
+
+
+def _renewal(facts: dict[str, Any]) -> str:
+    token, _, version = str(facts.get("renewal", "")).partition(" ")
+    return version if token and token == facts.get("token") else ""
 
 
 def _moment(facts: dict[str, Any], name: str) -> datetime | None:

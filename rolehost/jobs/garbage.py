@@ -8,6 +8,7 @@ from uuid import UUID
 
 from rolehost import clock
 from rolehost.failpoints import failpoint
+from rolehost.jobs.batches.retention import waits_in_batch
 from rolehost.jobs.submission import KEY_KEPT
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.telemetry import emit
@@ -62,9 +63,11 @@ class GarbageCollection:
 
     async def _is_orphaned_input(self, name: str) -> bool:
         """An old input without a row; a tombstone takes the row's place first, so that no late submitter gets it."""
-        job_id = name.split("/")[1]
+        _, job_id, last = name.split("/")
         made = _made_at(job_id)
         if made is None or clock.now() - made < OLD_INPUT or await self._jobs.read(job_id) is not None:
+            return False
+        if await waits_in_batch(self._stores, last):
             return False
         return await self._jobs.bury(job_id)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class End(StrEnum):
     KILLED = "killed"
     WORKER_LOST = "worker_lost"
     BAD_OUTPUT = "bad_output"
+    SOURCE_ERROR = "source_error"
     DRAINED = "drained"
     LEASE_LOST = "lease_lost"
     DISK_FULL = "disk_full"
@@ -62,17 +63,28 @@ class End(StrEnum):
         return _CHARGED_TO.get(self)
 
 
+class Priority(StrEnum):
+    """Which of a kind's jobs begin first; each level has a queue of its own. The highest first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 _CHARGED_TO = {
     End.APP_ERROR: "app",
     End.TIMEOUT: "app",
     End.STALLED: "app",
     End.BAD_OUTPUT: "app",
+    End.SOURCE_ERROR: "app",
     End.OOM: "resource",
     End.KILLED: "resource",
     End.WORKER_LOST: "lost",
 }
 
 CAPS: Mapping[str, int] = {"app": 5, "resource": 2, "lost": 3}
+INPUTS = "inputs/"
+"""Below it are the blobs of what was uploaded, each its job's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,14 @@ class Charges:
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What an attempt found where its job's source is: bytes, and the media type by the content."""
+
+    size: int
+    type: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One run of a job.
@@ -129,6 +149,7 @@ class Attempt:
         stdout: what the console application printed, head and tail.
         stderr: the same.
         log: the blob with all that was kept of the output, where head and tail leave something out.
+        fetched: what it got from the URL or the lent blob of the job's source; None where there is none.
     """
 
     number: int
@@ -141,6 +162,7 @@ class Attempt:
     stdout: str = ""
     stderr: str = ""
     log: str = ""
+    fetched: Fetched | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The attempt as the API shows it."""
@@ -157,16 +179,43 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The asset that a job works on: its name as the submitter gave it, bytes, media type, and the blob it is in."""
+    """The asset that a job works on.
+
+    Args:
+        name: as the submitter gave it, or the last segment of the URL or blob.
+        size: bytes; 0 while nobody knows: of what is not uploaded, until an attempt has fetched it.
+        type: media type by the content; empty while nobody knows: of what is at a URL.
+        blob: that it is in; empty where it is fetched from a URL.
+        url: that it is fetched from, by each attempt anew; empty where it is a blob.
+    """
 
     name: str
     size: int
     type: str
     blob: str
+    url: str = ""
+
+    @property
+    def lent(self) -> bool:
+        """Whether it is a blob that was there before the job, and stays when the job goes."""
+        return bool(self.blob) and not self.blob.startswith(INPUTS)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is the job's own copy, which goes with it: that alone can be had from us again."""
+        return self.blob.startswith(INPUTS)
+
+    @property
+    def shown_url(self) -> str:
+        """Scheme, host, port and path of the URL: all of it that is shown, for its query may be a secret."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if self.url else ""
 
     def to_json(self) -> dict[str, Any]:
-        """The source as the API shows it: blobs are reached through the job only."""
-        return {"name": self.name, "size": self.size, "type": self.type}
+        """The source as the API shows it: our own blobs are reached through the job only."""
+        told: dict[str, Any] = {"name": self.name, "size": self.size or None, "type": self.type or None}
+        told |= {"url": self.shown_url} if self.url else {}
+        return told | ({"blob": self.blob} if self.lent else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +238,8 @@ class JobSpec:
     """What never changes in a job, and what a message carries so that a claim needs no read.
 
     `traceparent` is W3C's: the step of a trace in which the job was submitted; empty where nobody said. `webhook` is
-    the URL that is told of the job's end; empty for none.
+    the URL that is told of the job's end; empty for none. `priority` decides on the queue that wakes its workers.
+    Jobs of one `group` run one after the other; empty for none.
     """
 
     id: str
@@ -201,6 +251,8 @@ class JobSpec:
     batch: str | None = None
     traceparent: str = ""
     webhook: str = ""
+    priority: Priority = Priority.NORMAL
+    group: str = ""
 
     @property
     def webhook_to(self) -> str:
@@ -223,6 +275,8 @@ class Job:
         attempts: all of them, oldest first.
         retries_at: when a queued job is tried again, if it waits.
         result: of a completed job.
+        progress: how far the attempt has come that runs: `percent` and `eta_seconds`.
+        renewal: the version from which the lease counts, where progress was written since.
     """
 
     spec: JobSpec
@@ -238,11 +292,23 @@ class Job:
     retries_at: datetime | None = None
     result: Result | None = None
     progress: Mapping[str, Any] | None = field(default=None)
+    renewal: str = ""
+
+    @property
+    def held_since(self) -> str:
+        """The version of the write from which the lease counts: what its holder only told of progress does not."""
+        return self.renewal or self.version
 
     @property
     def id(self) -> str:
         """The job's id; ids sort by time of submission."""
         return self.spec.id
+
+    @property
+    def source(self) -> Source:
+        """The asset; of one that is fetched from a URL, with the size and the type that it last had."""
+        found = next((each.fetched for each in reversed(self.attempts) if each.fetched), None)
+        return replace(self.spec.source, size=found.size, type=found.type) if found else self.spec.source
 
     @property
     def charges(self) -> Charges:
@@ -262,7 +328,7 @@ class Job:
             "finished_at": clock.iso(self.finished_at) if self.finished_at else None,
             "retries_at": clock.iso(self.retries_at) if self.retries_at else None,
             "parameters": dict(spec.parameters),
-            "source": spec.source.to_json(),
+            "source": self.source.to_json(),
             "result": self.result.to_json() if self.result else None,
             "progress": dict(self.progress) if self.progress else None,
             "charges": self.charges.to_json(),
@@ -270,7 +336,13 @@ class Job:
             "origin": spec.origin,
             "batch": spec.batch,
             "webhook": spec.webhook_to if spec.webhook else None,
-        }
+        } | _only_where_told(spec)
+
+
+def _only_where_told(spec: JobSpec) -> dict[str, Any]:
+    """What most jobs don't have."""
+    told: dict[str, Any] = {} if spec.priority is Priority.NORMAL else {"priority": spec.priority}
+    return told | ({"group": spec.group} if spec.group else {})
 
 
 def new_id() -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
 from rolehost.errors import InvalidParameterError, NotAPictureError, UnsupportedTypeError
+from rolehost.jobs import contact_sheet_kind, transcode_kind
 from rolehost.jobs.parameters import Parameter, parse_all
 from rolehost.jobs.sniffing import EXTENSIONS, PICTURES, UNKNOWN
 
@@ -30,8 +33,8 @@ DEFAULT_SIZE = "Medium"
 FORMATS = ("jpeg", "png", "webp")
 LARGEST_SIDE = 10_000
 
-# `<kind>-jobs-poison` has to be a queue's name in Azure Storage: 63 characters at most.
-_NAME = re.compile(r"(?=.{1,50}\Z)[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+# `<kind>-jobs-high-poison` has to be a queue's name in Azure Storage: 63 characters at most.
+_NAME = re.compile(r"(?=.{1,46}\Z)[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +106,25 @@ class JobKind:
     def to_json(self) -> dict[str, Any]:
         """The declaration."""
         told: dict[str, Any] = {"name": self.name, "title": self.title, "accepts": list(self.accepts)}
-        return told | {"parameters": [each.to_json() for each in self.parameters or ()]}
+        if self.parameters is None:
+            return told
+        return told | {"parameters": [each.to_json() for each in self.parameters]}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> JobKind:
         """The reverse of `to_json`."""
+        parameters = told.get("parameters")
         return cls(
             name=told["name"],
             title=told.get("title", ""),
             accepts=tuple(told.get("accepts", ())),
-            parameters=tuple(Parameter.from_json(each) for each in told.get("parameters", ())),
+            parameters=None if parameters is None else tuple(Parameter.from_json(each) for each in parameters),
         )
+
+
+def is_kind(name: str) -> bool:
+    """Whether a kind of job may have this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def kind_named(name: str) -> JobKind:
@@ -122,9 +133,9 @@ def kind_named(name: str) -> JobKind:
     Raises:
         InvalidParameterError: it can't be the name of a kind.
     """
-    if not _NAME.fullmatch(name):
+    if not is_kind(name):
         raise InvalidParameterError(
-            f"a kind of job is named by 1 to 50 lower-case letters, digits and single hyphens, not {name!r}",
+            f"a kind of job is named by 1 to 46 lower-case letters, digits and single hyphens, not {name!r}",
             field="kind",
         )
     declared = {kind.name: kind for kind in offered_kinds()}
@@ -135,15 +146,41 @@ def offered_kinds(environ: Mapping[str, str] | None = None) -> Sequence[JobKind]
     """The kinds that this service has workers for, as far as its definition says, in its order.
 
     Args:
-        environ: of the role; None: this process's. Without `ROLEHOST_KINDS`, what is built in and ships.
+        environ: of the role; None: this process's, or what it has learnt. Without `ROLEHOST_KINDS`, what is
+            built in and ships.
     """
+    if environ is None and (known := _known.get()) is not None:
+        return known
     return _offered((os.environ if environ is None else environ).get(KINDS, '["thumbnail"]'))
+
+
+def learn(kinds: Sequence[JobKind]) -> None:
+    """From now on these are the kinds that are offered in this context: for processes that are no role."""
+    _known.set(tuple(kinds))
+
+
+@contextmanager
+def knowing(kinds: Sequence[JobKind]) -> Iterator[None]:
+    """The same, as long as the block lasts."""
+    before = _known.set(tuple(kinds))
+    try:
+        yield
+    finally:
+        _known.reset(before)
+
+
+_known: ContextVar[Sequence[JobKind] | None] = ContextVar("known", default=None)
 
 
 @lru_cache(maxsize=8)
 def _offered(text: str) -> Sequence[JobKind]:
-    told = json.loads(text)
-    return tuple(BUILT_IN[each] if isinstance(each, str) else JobKind.from_json(each) for each in told)
+    return tuple(_told(each) for each in json.loads(text))
+
+
+def _told(kind: str | Mapping[str, Any]) -> JobKind:
+    if isinstance(kind, str):
+        return BUILT_IN.get(kind) or JobKind(name=kind)
+    return JobKind.from_json(kind)
 
 
 def _any_parameters(given: Mapping[str, str]) -> dict[str, Any]:
@@ -201,5 +238,18 @@ def _format(wanted: str, source_type: str) -> str:
 _PICTURES = tuple(sorted(PICTURES))
 BUILT_IN = {
     "thumbnail": JobKind(name="thumbnail", title="Thumbnails", accepts=_PICTURES, own_parse=_thumbnail),
+    "transcode": JobKind(
+        name="transcode",
+        title=transcode_kind.TITLE,
+        accepts=transcode_kind.ACCEPTS,
+        parameters=transcode_kind.PARAMETERS,
+        own_parse=transcode_kind.parse,
+    ),
+    "contact-sheet": JobKind(
+        name="contact-sheet",
+        title=contact_sheet_kind.TITLE,
+        accepts=contact_sheet_kind.ACCEPTS,
+        parameters=contact_sheet_kind.PARAMETERS,
+    ),
 }
 """Kinds whose workers are in the package."""

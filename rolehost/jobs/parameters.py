@@ -13,11 +13,14 @@ from rolehost.errors import InvalidParameterError
 
 Value: TypeAlias = "str | int | float | bool"
 LONGEST = 1000
+STARTERS = "-@|"
+"""What programs take for an option, for a file of arguments, or for a command, where an argument begins with it."""
 MOST_DIGITS = 18
 """Of a whole number: what fits into 64 bits, in every program and every store."""
 
 _WHOLE = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_HALF = re.compile("[\\ud800-\\udfff]")
 _SWITCH = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
@@ -43,6 +46,9 @@ class Parameter:
         choices: the texts that are accepted, by their exact spelling; empty for any.
         pattern: a regular expression that a text has to match as a whole; empty for none.
         longest: characters of a text.
+        any_start: whether a text may begin with `-`, `@` or `|`, which programs take for an option, for a file of
+            arguments, or for a command: only where the program is known not to.
+        optional: it needn't be given although it has no default; the job has no such parameter then.
         label: what a form calls it; empty: its name.
         help: a sentence beside it in a form.
     """
@@ -55,8 +61,15 @@ class Parameter:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     longest: int = LONGEST
+    any_start: bool = False
+    optional: bool = False
     label: str = ""
     help: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is None and not self.optional
 
     def parse(self, text: str | None) -> Value:
         """The value of what was given.
@@ -73,6 +86,8 @@ class Parameter:
             return self.default
         if "\0" in text:  # no program can be given it
             raise self._wrong("holds a NUL character")
+        if _HALF.search(text):  # the same
+            raise self._wrong("holds half a character")
         match self.type:
             case ParameterType.TEXT:
                 return self._text(text)
@@ -91,7 +106,9 @@ class Parameter:
         told |= {"maximum": self.most} if self.most is not None else {}
         told |= {"enum": list(self.choices)} if self.choices else {}
         if self.type is ParameterType.TEXT and not self.choices:
-            told |= {"maxLength": self.longest} | ({"pattern": f"^(?:{self.pattern})$"} if self.pattern else {})
+            start = "" if self.any_start else f"(?![{STARTERS}])"
+            whole = f"(?:{self.pattern})$" if self.pattern else ""
+            told |= {"maxLength": self.longest} | ({"pattern": f"^{start}{whole}"} if start or whole else {})
         return told
 
     def to_json(self) -> dict[str, Any]:
@@ -115,6 +132,8 @@ class Parameter:
             return text.strip()
         if len(text) > self.longest:
             raise self._wrong(f"is longer than {self.longest} characters")
+        if text[0] in STARTERS and not self.any_start:
+            raise self._wrong(f"must not begin with {text[0]}")
         if self.pattern and not re.fullmatch(self.pattern, text):
             raise self._wrong(f"must match {self.pattern}, which {text!r} does not")
         return text
@@ -152,7 +171,7 @@ class Parameter:
 def parse_all(
     declared: tuple[Parameter, ...], given: Mapping[str, str], what: str = "this kind of job"
 ) -> dict[str, Value]:
-    """The values of all parameters, in the order of their declaration.
+    """The values of all parameters that have one, in the order of their declaration.
 
     Raises:
         InvalidParameterError: one is unknown, missing or wrong; its `field` names it.
@@ -161,7 +180,8 @@ def parse_all(
     for name in sorted(set(given) - set(known)):
         told = f"{_listed(known, 'and')} {'are' if len(known) > 1 else 'is'}" if known else "it has none"
         raise InvalidParameterError(f"{name} is not a parameter of {what}: {told}", field=name)
-    return {parameter.name: parameter.parse(given.get(parameter.name)) for parameter in declared}
+    asked = [each for each in declared if not each.optional or given.get(each.name, "").strip()]
+    return {parameter.name: parameter.parse(given.get(parameter.name)) for parameter in asked}
 
 
 def _listed(names: tuple[str, ...] | list[str], word: str = "or") -> str:

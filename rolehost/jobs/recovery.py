@@ -16,7 +16,7 @@ from rolehost.errors import NotAWakeUpError, StoreError
 from rolehost.failpoints import failpoint
 from rolehost.jobs.garbage import GarbageCollection
 from rolehost.jobs.job import Job, JobState
-from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.levels import queue_of
 from rolehost.jobs.retention import Retention, RetentionRules
 from rolehost.jobs.table import DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
@@ -39,7 +39,7 @@ LONG_PAST_DUE = 3600.0
 
 @dataclass(slots=True)
 class _Standing:
-    """A version that does not move, and since when, on our own clock."""
+    """A lease's latest renewal, by its version, and since when it stands, on our own clock."""
 
     version: str
     since: float
@@ -121,7 +121,7 @@ class Recovery:
             await self._webhooks.sweep()
 
     async def _wake_dead_leases(self) -> None:
-        """A lease is dead when its row stood still for a whole lease on our own clock; once for each version.
+        """A lease is dead when its row stood still for a whole lease on our own clock; once for each renewal.
 
         It counts from when a version was known to when it was asked for again: what slow answers took proves nothing.
         """
@@ -131,14 +131,14 @@ class Recovery:
         before = self._memory.leases
         self._memory.leases = {
             job.id: standing
-            if (standing := before.get(job.id)) and standing.version == job.version
-            else _Standing(job.version, known)
+            if (standing := before.get(job.id)) and standing.version == job.held_since
+            else _Standing(job.held_since, known)
             for job in running
         }
         for job in running:
             standing = self._memory.leases[job.id]
             if not standing.woken and asked - standing.since >= max(self._lease, job.lease):
-                await self._wake(job, f"{job.id}:v{job.version}", "its lease stood still", seen=job.version)
+                await self._wake(job, f"{job.id}:v{job.held_since}", "its lease stood still", seen=job.held_since)
                 standing.woken = True
 
     async def _all_running(self) -> list[Job]:
@@ -191,7 +191,7 @@ class Recovery:
                 await self._wake(job, f"{job.id}:v{job.version}", "nobody took it for an hour")
 
     async def _backlog(self, job: Job) -> bool:
-        counted = await self._stores.queue(kind_named(job.spec.kind).queue).counts()
+        counted = await self._stores.queue(queue_of(job.spec)).counts()
         return bool(counted.visible)
 
     async def _wake(self, job: Job, message_id: str, why: str, *, seen: str | None = None) -> None:
@@ -201,8 +201,8 @@ class Recovery:
             told = WakeUp(
                 job=job.id, spec=job.spec, version=job.version, attempt=job.attempt, charges=job.charges, seen=seen
             )
-        queue = self._stores.queue(kind_named(job.spec.kind).queue)
+        queue = self._stores.queue(queue_of(job.spec))
         await failpoint("before-wake", job.id)
-        await queue.put(told.encode(), message_id=message_id)
+        await queue.put(told.encode(), message_id=message_id, session=job.spec.group)
         await failpoint("after-wake", job.id)
         emit("job.woken", job=job.id, why=why)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.job import Job, JobState
-from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.levels import queue_of
 from rolehost.jobs.replays import REPLAYS, Replays
 from rolehost.jobs.table import DEBT, TABLE, WEBHOOK, JobTable
 from rolehost.jobs.wake_up import WakeUp
@@ -45,7 +45,7 @@ async def remove_job(stores: Stores, job: Job) -> None:
 
 async def _remove_letters(stores: Stores, job: Job) -> None:
     """The job's dead letters, found by their ids (`<job>:...`): the cost does not follow the queue's length."""
-    queue = stores.queue(kind_named(job.spec.kind).queue)
+    queue = stores.queue(queue_of(job.spec))
     cursor = None
     while True:
         page = await queue.dead(_PAGE, cursor=cursor, prefix=f"{job.id}:")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rolehost import clock
 from rolehost.errors import VersionMismatchError
+from rolehost.jobs.batches.retention import remove_batches, waits_in_batch
 from rolehost.jobs.job import JobState
 from rolehost.jobs.removal import remove_job
 from rolehost.jobs.submission import KEY_KEPT, KEYS
@@ -69,7 +70,10 @@ class Retention:
         for state, kept in self._rules.by_state().items():
             for job in (await self._jobs.list(state=state, limit=PAGE, newest_first=False)).jobs:
                 if job.finished_at is not None and clock.now() - job.finished_at > kept:
+                    if job.spec.batch and await waits_in_batch(self._stores, job.spec.batch):
+                        continue  # it goes once its batch is over: until then it counts
                     await self._remove(job.id)
+        await remove_batches(self._stores, self._rules.by_state(), limit=PAGE)
         await self._forget_keys()
         await self._jobs.forget_buried(clock.now() - 2 * KEY_KEPT, limit=PAGE)
 

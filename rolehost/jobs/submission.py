@@ -22,6 +22,7 @@ from rolehost.errors import (
     KeyInFlightError,
     KeyReusedError,
     LimitExceededError,
+    NotFoundError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
@@ -29,9 +30,11 @@ from rolehost.errors import (
 )
 from rolehost.failpoints import failpoint
 from rolehost.jobs.codec import dumps, spec_to_fields
-from rolehost.jobs.job import Job, JobSpec, JobState, Source, new_id
+from rolehost.jobs.job import INPUTS, Job, JobSpec, JobState, Priority, Source, new_id
 from rolehost.jobs.kinds import kind_named
-from rolehost.jobs.sniffing import sniff_file
+from rolehost.jobs.levels import check_group, queue_of
+from rolehost.jobs.sniffing import HEAD, sniff, sniff_file
+from rolehost.jobs.sources import guessed_type, name_of_url
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import NewRow, Stores
@@ -49,9 +52,13 @@ LONGEST_NAME = 255
 class Submission:
     """What a client asks for.
 
+    Its source is one of three: a file, a URL that each attempt fetches, or a blob that is there already.
+
     Args:
-        path: the asset, a regular file.
-        name: the file's name as the client gave it; only ever shown.
+        path: the asset, a regular file; None where it is one of the other two.
+        name: the file's name as the client gave it; only ever shown. Empty: what URL or blob end in.
+        url: where the asset is fetched from, checked already (`SourceSettings.check_url`); empty for none.
+        blob: the blob that the asset is in, checked already (`SourceSettings.check_blob`); empty for none.
         kind: the kind of job.
         given: parameters, names to text, not yet checked.
         key: the client's idempotency key, if it sent one.
@@ -59,10 +66,14 @@ class Submission:
         batch: the batch that it belongs to.
         webhook: the URL that is told of the job's end, checked already (`WebhookSettings.check`); empty for none.
         consume: the file is ours to take.
+        priority: how soon it begins beside other jobs of its kind.
+        group: jobs of one group run one after the other; empty for none.
     """
 
-    path: Path
-    name: str
+    path: Path | None = None
+    name: str = ""
+    url: str = ""
+    blob: str = ""
     kind: str = "thumbnail"
     given: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
@@ -70,6 +81,13 @@ class Submission:
     batch: str | None = None
     webhook: str = ""
     consume: bool = False
+    priority: Priority = Priority.NORMAL
+    group: str = ""
+
+    @property
+    def called(self) -> str:
+        """The source's name."""
+        return self.name or (name_of_url(self.url) if self.url else self.blob)
 
 
 class Submitter:
@@ -94,15 +112,33 @@ class Submitter:
             StoreError: the stores can't take it now.
         """
         kind = kind_named(asked.kind)
-        media_type = await asyncio.to_thread(sniff_file, asked.path)
-        if not asked.path.stat().st_size:
-            raise InvalidParameterError(f"{asked.name or 'the file'} is empty", field="file")
-        kind.check_source(media_type, asked.name)
-        parameters = kind.parse(asked.given, media_type)
+        media_type = await self._identified(asked)
+        if media_type:
+            kind.check_source(media_type, asked.called)
+        parameters = kind.parse(asked.given, media_type or guessed_type(asked.called))
         if asked.key is None:
             return await self.place(asked, new_id(), parameters, media_type)
         check_key(asked.key)
         return await self._once(asked, parameters, media_type)
+
+    async def _identified(self, asked: Submission) -> str:
+        """The media type by the content; empty where the source is a URL: a worker finds it out."""
+        if asked.url:
+            return ""
+        if asked.path is None:
+            return await self._identified_blob(asked.blob)
+        media_type = await asyncio.to_thread(sniff_file, asked.path)
+        if not asked.path.stat().st_size:
+            raise InvalidParameterError(f"{asked.name or 'the file'} is empty", field="file")
+        return media_type
+
+    async def _identified_blob(self, blob: str) -> str:
+        try:
+            async for piece in self._stores.blobs.stream(blob, length=HEAD):
+                return sniff(piece[:HEAD])
+        except NotFoundError:
+            raise InvalidParameterError(f"there is no blob {blob!r}", field="blob") from None
+        raise InvalidParameterError(f"the blob {blob!r} is empty", field="blob")
 
     async def _once(self, asked: Submission, parameters: Mapping[str, Any], media_type: str) -> Job:
         """Submit under an idempotency key."""
@@ -150,31 +186,42 @@ class Submitter:
     async def _place(
         self, asked: Submission, job_id: str, parameters: Mapping[str, Any], media_type: str, traceparent: str
     ) -> Job:
-        blob = f"inputs/{job_id}/source"
-        size = asked.path.stat().st_size
-        with suppress(AlreadyExistsError):  # an earlier request with this key came so far
-            await self._stores.blobs.put(blob, asked.path, consume=asked.consume)
+        check_group(self._stores, asked.kind, asked.group, asked.priority)
+        source = await self._source(asked, job_id, media_type)
         await failpoint("after-input", job_id)
         spec = JobSpec(
             id=job_id,
             kind=asked.kind,
             submitted_at=clock.now(),
             parameters=parameters,
-            source=Source(name=display_name(asked.name), size=size, type=media_type, blob=blob),
+            source=source,
             origin=asked.origin,
             batch=asked.batch,
             traceparent=traceparent,
             webhook=asked.webhook,
+            priority=asked.priority,
+            group=asked.group,
         )
         try:
             job = await self._insert(spec)
         except (StoreFullError, LimitExceededError, InvalidParameterError):
-            if asked.key is None:  # else another process may have accepted the job under the same id meanwhile
+            # Else another process may have accepted the job under the same id meanwhile; a blob that is lent stays.
+            if asked.key is None and asked.path is not None:
                 with suppress(StoreError):
-                    await self._stores.blobs.delete(blob)
+                    await self._stores.blobs.delete(source.blob)
             raise
-        emit("job.submitted", job=job_id, kind=spec.kind, bytes=size)
+        emit("job.submitted", job=job_id, kind=spec.kind, bytes=source.size)
         return job
+
+    async def _source(self, asked: Submission, job_id: str, media_type: str) -> Source:
+        """The source as the row has it; a file becomes the job's own blob."""
+        name = display_name(asked.called)
+        if asked.path is None:
+            return Source(name=name, size=0, type=media_type, blob=asked.blob, url=asked.url)
+        blob, size = f"{INPUTS}{job_id}/source", asked.path.stat().st_size
+        with suppress(AlreadyExistsError):  # an earlier request with this key came so far
+            await self._stores.blobs.put(blob, asked.path, consume=asked.consume)
+        return Source(name=name, size=size, type=media_type, blob=blob)
 
     async def _insert(self, spec: JobSpec) -> Job:
         """Row and message; when no answer comes, the row tells."""
@@ -183,9 +230,10 @@ class Submitter:
             key=spec.id,
             fields=spec_to_fields(spec),
             tag=JobState.QUEUED,
-            queue=kind_named(spec.kind).queue,
+            queue=queue_of(spec),
             message_id=f"{spec.id}:0",
             message=lambda version: WakeUp(job=spec.id, spec=spec, version=version).encode(),
+            session=spec.group,
         )
         try:
             version = await self._stores.submit(row)
@@ -224,8 +272,13 @@ def display_name(name: str) -> str:
 
 
 def _hash_of_request(asked: Submission, parameters: Mapping[str, Any]) -> str:
-    with asked.path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    if asked.path is None:
+        content = f"url {asked.url}" if asked.url else f"blob {asked.blob}"
+    else:
+        with asked.path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
     told = [asked.kind, asked.name, sorted(asked.given.items()), sorted(parameters.items()), asked.batch, content]
     told += [asked.webhook] if asked.webhook else []
+    told += [asked.priority] if asked.priority is not Priority.NORMAL else []
+    told += [f"group {asked.group}"] if asked.group else []
     return hashlib.sha256(dumps(told).encode()).hexdigest()

@@ -10,11 +10,11 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rolehost import clock
 from rolehost.errors import AlreadyExistsError, VersionMismatchError
-from rolehost.jobs.codec import attempt_field, attempt_to_text, job_from_row, result_to_text
+from rolehost.jobs.codec import attempt_field, attempt_to_text, dumps, job_from_row, renewal_to_text, result_to_text
 from rolehost.jobs.job import Attempt, Charges, End, Job, JobSpec, JobState, Result
 
 if TYPE_CHECKING:
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
     from rolehost.stores import Scalar, Table
 
+Progress: TypeAlias = "Mapping[str, float | None]"
+"""`{"percent": ..., "eta_seconds": ...}`, as it is shown."""
+
 TABLE = "jobs"
 DEBT = "debt"
 WEBHOOK = "webhook"
 """The note that goes with a terminal state where somebody is to be told of it."""
 BURIED = "buried"
 """The tag of a tombstone: it holds an id whose input was collected, so that no late submitter's insert succeeds."""
+_NO_PROGRESS: Mapping[str, Scalar] = {"progress": None, "renewal": None}
+"""It belongs to an attempt that runs: the next one begins anew, and what is over says how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,7 @@ class Claim:
         version: the row's version after the latest write of ours.
         charges: the charges of the attempts before this one.
         sent: when the claim, or its latest renewal, was *sent*, on the monotonic clock; trust counts from there.
+        renewal: the version that the claim or its latest renewal made, where progress was written after it.
     """
 
     spec: JobSpec
@@ -49,6 +55,12 @@ class Claim:
     version: str
     charges: Charges
     sent: float
+    renewal: str = ""
+
+    @property
+    def held_since(self) -> str:
+        """The version of the write from which the lease counts."""
+        return self.renewal or self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,7 @@ class JobTable:
             "lease_until": clock.iso(started + timedelta(seconds=lease)),
             "retries_at": None,
             "reason": None,
+            **_NO_PROGRESS,
             attempt_field(number): attempt_to_text(opened),
         }
         if number == 1:
@@ -136,12 +149,31 @@ class JobTable:
         written = await self._table.write(spec.id, version, changes, tag=JobState.RUNNING)
         return Claim(spec=spec, attempt=opened, token=token, version=written, charges=charges, sent=sent)
 
-    async def renew(self, claim: Claim, *, lease: float) -> Claim:
-        """Running -> running: the same lease, longer."""
+    async def renew(self, claim: Claim, *, lease: float, progress: Progress | None = None) -> Claim:
+        """Running -> running: the same lease, longer.
+
+        Args:
+            claim: the claim.
+            lease: seconds.
+            progress: how far the attempt has come, where that is news.
+        """
         sent = clock.monotonic()
         until = clock.iso(clock.now() + timedelta(seconds=lease))
-        written = await self._table.write(claim.spec.id, claim.version, {"lease_until": until})
-        return replace(claim, version=written, sent=sent)
+        changes: dict[str, Scalar] = {"lease_until": until, "renewal": None}
+        if progress is not None:
+            changes["progress"] = dumps(progress)
+        written = await self._table.write(claim.spec.id, claim.version, changes)
+        return replace(claim, version=written, renewal="", sent=sent)
+
+    async def tell_progress(self, claim: Claim, progress: Progress) -> Claim:
+        """Running -> running: how far the attempt has come. The lease is not any longer for it.
+
+        The row keeps the version of the write from which the lease counts: it is that which must stand still for a
+        lease to be dead, and that which the message was marked with.
+        """
+        changes = {"progress": dumps(progress), "renewal": renewal_to_text(claim.token, claim.held_since)}
+        written = await self._table.write(claim.spec.id, claim.version, changes)
+        return replace(claim, version=written, renewal=claim.held_since)
 
     async def complete(self, claim: Claim, attempt: Attempt, result: Result) -> str:
         """Running -> completed: the result becomes visible, in this one write."""
@@ -229,5 +261,5 @@ def _owed(spec: JobSpec | None) -> list[str]:
 
 
 def _closing(attempt: Attempt) -> dict[str, Scalar]:
-    """The lease goes and the attempt's end is recorded."""
-    return {"token": None, "lease_until": None, attempt_field(attempt.number): attempt_to_text(attempt)}
+    """The lease and the progress go, and the attempt's end is recorded."""
+    return {"token": None, "lease_until": None, **_NO_PROGRESS, attempt_field(attempt.number): attempt_to_text(attempt)}

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rolehost.errors import AddressRefusedError, InvalidParameterError, RoleEnvironmentError
+from rolehost.jobs.setting_texts import Network, names, networks, number, ports, schemes, setting, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rolehost.environment import RoleEnvironment
     from rolehost.outbound import Rules
 
@@ -33,10 +30,7 @@ FIELD = "webhook"
 
 _PREFIX = "whsec_"
 _SHORTEST, _LONGEST = 24, 64
-_USUAL_PORTS: Mapping[str, int] = {"https": 443, "http": 80}
 _WRITABLE_BY_OTHERS = 0o022
-_LARGEST_PORT = 65535
-_Network: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +54,7 @@ class WebhookSettings:
     secret_file: str = ""
     hosts: tuple[str, ...] = ()
     refused_hosts: tuple[str, ...] = ()
-    networks: tuple[_Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     schemes: frozenset[str] = frozenset({"https"})
     ports: frozenset[int] = frozenset({443})
     deadline: float = 10.0
@@ -75,22 +69,19 @@ class WebhookSettings:
         """
 
         def text(name: str) -> str:
-            try:
-                return environment.get_configuration_setting_value(name).strip()
-            except RoleEnvironmentError:
-                return ""
+            return setting(environment, name)
 
-        schemes = _schemes(text(SCHEMES))
+        allowed = schemes(SCHEMES, text(SCHEMES))
         return cls(
             secrets=_secrets(text(SECRETS), f"the setting {SECRETS}"),
             secret_file=text(SECRET_FILE),
-            hosts=tuple(each.lower() for each in _words(text(HOSTS))),
-            refused_hosts=tuple(each.lower() for each in _words(text(REFUSED_HOSTS))),
-            networks=_each(NETWORKS, text(NETWORKS), ip_network, "addresses or networks"),
-            schemes=schemes,
-            ports=_ports(text(PORTS)) or frozenset(_USUAL_PORTS[scheme] for scheme in schemes),
-            deadline=_number(DEADLINE, text(DEADLINE) or "10", most=60),
-            give_up=timedelta(days=_number(GIVE_UP, text(GIVE_UP) or "3", most=365)),
+            hosts=names(text(HOSTS)),
+            refused_hosts=names(text(REFUSED_HOSTS)),
+            networks=networks(NETWORKS, text(NETWORKS)),
+            schemes=allowed,
+            ports=ports(PORTS, text(PORTS), allowed),
+            deadline=number(DEADLINE, text(DEADLINE) or "10", most=60),
+            give_up=timedelta(days=number(GIVE_UP, text(GIVE_UP) or "3", most=365)),
         )
 
     @property
@@ -141,52 +132,17 @@ class WebhookSettings:
         return url
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
-
-
-def _each(name: str, text: str, made: Callable[[str], _Network], what: str) -> tuple[_Network, ...]:
-    try:
-        return tuple(made(word) for word in _words(text))
-    except ValueError as error:
-        raise RoleEnvironmentError(f"the setting {name} names {what}: {error}") from error
-
-
-def _schemes(text: str) -> frozenset[str]:
-    words = frozenset(_words(text.lower())) or frozenset({"https"})
-    if unknown := sorted(words - _USUAL_PORTS.keys()):
-        raise RoleEnvironmentError(f"the setting {SCHEMES} names https, http or both, not {unknown[0]!r}")
-    return words
-
-
-def _ports(text: str) -> frozenset[int]:
-    words = _words(text)
-    if wrong := [word for word in words if not (word.isdecimal() and 0 < int(word) <= _LARGEST_PORT)]:
-        raise RoleEnvironmentError(f"the setting {PORTS} names ports, not {wrong[0]!r}")
-    return frozenset(int(word) for word in words)
-
-
-def _number(name: str, text: str, *, most: float) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= most:
-        raise RoleEnvironmentError(f"the setting {name} must be a number over 0, and {most:g} at most, not {text!r}")
-    return number
-
-
 def _secrets(text: str, origin: str) -> tuple[bytes, ...]:
     """Secrets in the form of Standard Webhooks: `whsec_`, then 24 to 64 bytes in Base64; none of it is ever told."""
     found = []
-    for number, word in enumerate(_words(text), 1):
+    for position, word in enumerate(words(text), 1):
         try:
             key = base64.b64decode(word.removeprefix(_PREFIX), validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if not word.startswith(_PREFIX) or not _SHORTEST <= len(key) <= _LONGEST:
             form = f"{_PREFIX} and {_SHORTEST} to {_LONGEST} random bytes in Base64"
-            raise RoleEnvironmentError(f"{origin}: secret {number} is none; a secret is {form}")
+            raise RoleEnvironmentError(f"{origin}: secret {position} is none; a secret is {form}")
         found.append(key)
     return tuple(found)
 

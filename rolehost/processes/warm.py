@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rolehost import clock
@@ -92,6 +92,7 @@ class WarmStarts:
         marker: str,
         identity: ChildIdentity | None = None,
         capture: int = 4 * 1024 * 1024,
+        on_output: Callable[[str, bytes], None] | None = None,
         prefix: Sequence[str] = (),
     ) -> Child:
         """Start a program: warm if it is the script, cold if it is anything else or if there is no server.
@@ -103,6 +104,7 @@ class WarmStarts:
             marker: the same.
             identity: the same.
             capture: the same.
+            on_output: the same.
             prefix: the same; what has one starts cold.
 
         Raises:
@@ -111,7 +113,7 @@ class WarmStarts:
         """
         server = None if prefix else self._server
         if server is not None and not server.over.is_set() and self._fits(argv, env, identity):
-            child = await server.spawn(argv[1:], env=env, cwd=cwd, marker=marker, capture=capture)
+            child = await server.spawn(argv[1:], env=env, cwd=cwd, marker=marker, capture=capture, on_output=on_output)
             if server.served >= MOST_JOBS:
                 server.retire("it has served its time")
             if server.over.is_set() and server is self._server:
@@ -119,7 +121,14 @@ class WarmStarts:
             if child is not None:
                 return child
         return await Child.spawn(
-            argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=capture, prefix=prefix
+            argv,
+            env=env,
+            cwd=cwd,
+            marker=marker,
+            identity=identity,
+            capture=capture,
+            on_output=on_output,
+            prefix=prefix,
         )
 
     async def close(self) -> None:

@@ -136,7 +136,14 @@ class WarmServer:
         return server
 
     async def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, marker: str, capture: int
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        marker: str,
+        capture: int,
+        on_output: Callable[[str, bytes], None] | None = None,
     ) -> Child | None:
         """Run the script in a fork; None if the server can't, and a cold start should.
 
@@ -146,6 +153,7 @@ class WarmServer:
             cwd: its working directory.
             marker: finds its descendants.
             capture: bytes kept of each stream.
+            on_output: called with `stdout` or `stderr` and each piece of it; it must neither wait nor raise.
 
         Raises:
             ChildProcessError: the server ended while it started the job: nobody knows how far it came.
@@ -164,10 +172,14 @@ class WarmServer:
             return None
         self._starting += 1
 
+        def own(process: WarmProcess) -> Child:
+            watch = WarmWatch(process.pid, self)
+            return Child(process, marker, capture, chained=False, watch=watch, on_output=on_output)
+
         def begin() -> Child | None:
             self._starting -= 1
             with contextlib.closing(pipes):  # what the child has not taken
-                return self._begin(answer.result(), pipes, marker, capture)
+                return self._begin(answer.result(), pipes, own)
 
         try:
             await asyncio.wait([answer])
@@ -229,7 +241,7 @@ class WarmServer:
             return
         self._waiting.popleft().set_result(data.split(b"\0"))
 
-    def _begin(self, fields: list[bytes], pipes: _Pipes, marker: str, capture: int) -> Child | None:
+    def _begin(self, fields: list[bytes], pipes: _Pipes, own: Callable[[WarmProcess], Child]) -> Child | None:
         """The child that an answer names."""
         if fields[0] != b"pid":
             if fields[0] == b"stale":
@@ -242,8 +254,7 @@ class WarmServer:
             self._end("it named a process that is not its child")
             raise ChildProcessError("The warm server ended while it started a job.")
         try:
-            process = WarmProcess(pid, pipes.take())
-            child = Child(process, marker, capture, chained=False, watch=WarmWatch(pid, self))
+            child = own(WarmProcess(pid, pipes.take()))
         except BaseException:
             tree.live.pop(pid, None)
             procfs.send(seen, signal.SIGKILL)

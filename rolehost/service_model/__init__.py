@@ -26,6 +26,7 @@ from rolehost.service_model.model import (
 from rolehost.service_model.problems import Problem
 from rolehost.service_model.rules import scaling_refusals
 from rolehost.service_model.updating import Differences, differences, needs_restart, read_update, refusals
+from rolehost.service_model.worker import WorkerDeclaration
 from rolehost.service_model.xpaths import InstanceValue, parse_instance_value
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "StartupTask",
     "TaskType",
     "TopologyChangeDiscovery",
+    "WorkerDeclaration",
     "differences",
     "document_of",
     "examine",

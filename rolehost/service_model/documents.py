@@ -14,9 +14,14 @@ from rolehost.service_model.model import (
     ServiceModel,
     StartupTask,
 )
+from rolehost.service_model.worker import CONFIGURED
 from rolehost.service_model.writing import write_native
 
 _PARTS = ("local_resources", "endpoints", "internal_endpoints", "instance_input_endpoints", "certificates")
+_ELSEWHERE = (
+    *("settings", "masked", "undeclared", "environment", "instance_values"),
+    *("startup_tasks", "contents", "worker"),
+)
 
 
 def write_model(model: ServiceModel, comments: Iterable[str] = ()) -> str:
@@ -36,15 +41,20 @@ def write_model(model: ServiceModel, comments: Iterable[str] = ()) -> str:
 
 def document_of(model: ServiceModel) -> dict[str, Any]:
     """The tables of a `service.toml` that says all that the model does."""
-    service = {"name": model.name, **_said(model, ("roles", "probes", "source", "directory", "configuration"))}
+    service = {"name": model.name, **_said(model, ("roles", "probes", "hooks", "source", "directory", "configuration"))}
     if model.probes:
         service["probes"] = {name: _said(probe) for name, probe in model.probes.items()}
-    return {"service": service, "roles": {name: _role(role) for name, role in model.roles.items()}}
+    document = {"service": service, "roles": {name: _role(role) for name, role in model.roles.items()}}
+    hooks = {name: hook.to_table() for name, hook in model.hooks.items()}
+    return document | ({"hooks": hooks} if hooks else {})
 
 
 def _role(role: RoleModel) -> dict[str, Any]:
-    elsewhere = ("settings", "masked", "undeclared", "environment", "instance_values", "startup_tasks", "contents")
-    table = {key: value for key, value in _said(role, (*elsewhere, *_PARTS)).items() if value != ""}
+    table = {key: value for key, value in _said(role, (*_ELSEWHERE, *_PARTS)).items() if value != ""}
+    if role.worker is not None:
+        table["worker"] = role.worker.to_table()
+        if role.entry_point == CONFIGURED:
+            del table["entry_point"]
     if settings := role.declared_settings():
         table["settings"] = dict(settings)
     if contents := {name: str(source) for name, source in role.contents.items()}:

@@ -9,6 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from rolehost.service_model.hooks import HookDeclaration
+from rolehost.service_model.worker import WorkerDeclaration
+
 _Value = TypeVar("_Value")
 
 TIMES = (
@@ -212,6 +215,8 @@ class RoleModel:
         startup_tasks: in the order of the definition.
         contents: what is put below approot: the destination there, and the directory that it comes from, relative to
             the service's directory unless it is absolute.
+        worker: the kind of job that its class works on, or the whole worker, where it names a program; None: nothing is
+            declared.
     """
 
     name: str
@@ -234,6 +239,7 @@ class RoleModel:
     instance_input_endpoints: Mapping[str, InstanceInputEndpoint] = field(default_factory=lambda: frozen({}))
     certificates: Mapping[str, Certificate] = field(default_factory=lambda: frozen({}))
     contents: Mapping[str, Path] = field(default_factory=lambda: frozen({}))
+    worker: WorkerDeclaration | None = None
 
     def instance_ids(self) -> tuple[str, ...]:
         """`<role>_IN_<n>`, the original's form."""
@@ -263,6 +269,7 @@ class ServiceModel:
         os_family: the original's operating system, for people to read; nothing depends on it.
         os_version: the same.
         probes: what input endpoints name as their probe.
+        hooks: what other systems' messages become jobs by, by name.
         source: the definition file, or None for the built-in service.
         configuration: the `.cscfg` that was read with it, if there is one.
         directory: where the role's own modules, its approot and its certificates are found.
@@ -283,6 +290,7 @@ class ServiceModel:
     os_family: str = ""
     os_version: str = ""
     probes: Mapping[str, LoadBalancerProbe] = field(default_factory=lambda: frozen({}))
+    hooks: Mapping[str, HookDeclaration] = field(default_factory=lambda: frozen({}))
     source: Path | None = None
     directory: Path = field(default_factory=Path)
     configuration: Path | None = None

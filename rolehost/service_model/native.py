@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from rolehost.service_model.hook_reading import HookReader
 from rolehost.service_model.model import (
     TIMES,
     RecycleBackoff,
@@ -20,6 +21,8 @@ from rolehost.service_model.native_parts import Parts
 from rolehost.service_model.problems import Keys, Problems, TooManyProblemsError
 from rolehost.service_model.rules import MOST_INSTANCES, check_rules
 from rolehost.service_model.values import NAME, SETTING
+from rolehost.service_model.worker import CONFIGURED, WorkerDeclaration
+from rolehost.service_model.worker_reading import WorkerReader
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?")
 _MOST_ROLES = 25
@@ -34,6 +37,7 @@ _ROLE_KEYS = (
     *("kind", "entry_point", "program", "execution_context", "instances"),
     *("settings", "local_resources", "environment", "startup"),
     *("endpoints", "internal_endpoints", "instance_input_endpoints", "certificates", "contents"),
+    "worker",
 )
 
 
@@ -86,7 +90,7 @@ class _Reader(Parts):
         self._mapped = mapped
 
     def service(self, document: dict[str, Any], source: Path | None, directory: Path) -> ServiceModel:
-        self._known((), document, ("service", "roles"))
+        self._known((), document, ("service", "roles", "hooks"))
         service = self._table(("service",), document.get("service", {}))
         self._known(("service",), service, _SERVICE_KEYS)
         name = self._text(("service", "name"), service.get("name"), required=True)
@@ -96,6 +100,7 @@ class _Reader(Parts):
         self._unlike(("roles",), roles)
         read = {role: self._role(role, table) for role, table in roles.items()}
         facts = self._facts(service)
+        facts["hooks"] = HookReader(self._problems).read_all(document.get("hooks", {}))
         return ServiceModel(name=name, roles=frozen(read), source=source, directory=directory, **facts)
 
     def _facts(self, service: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +126,8 @@ class _Reader(Parts):
         self._name(keys, NAME)
         table = self._table(keys, value)
         self._known(keys, table, _ROLE_KEYS)
-        entry_point, program = self._what_runs(keys, table)
+        worker = self._worker((*keys, "worker"), table)
+        entry_point, program = self._what_runs(keys, table, worker)
         environment, instance_values = self._variables((*keys, "environment"), table)
         kind = self._choice((*keys, "kind"), table.get("kind", "worker"), [*RoleKind], "a role's kind")
         return RoleModel(
@@ -143,15 +149,36 @@ class _Reader(Parts):
             startup_tasks=self._tasks((*keys, "startup"), table),
             environment=environment,
             instance_values=instance_values,
+            worker=worker,
         )
 
-    def _what_runs(self, keys: Keys, table: dict[str, Any]) -> tuple[str, str]:
+    def _worker(self, keys: Keys, table: dict[str, Any]) -> WorkerDeclaration | None:
+        if keys[-1] not in table:
+            return None
+        return WorkerReader(self._problems).read(keys, table[keys[-1]])
+
+    def _what_runs(self, keys: Keys, table: dict[str, Any], worker: WorkerDeclaration | None) -> tuple[str, str]:
+        if worker is not None and isinstance(table["worker"], dict) and "program" in table["worker"]:
+            for key in ("entry_point", "program"):
+                if key in table:
+                    told = f"the worker's program makes the role: it has no {key.replace('_', ' ')} besides"
+                    self._problems.add("M20", (*keys, key), told)
+            return CONFIGURED, ""
         if "program" in table:
+            if worker is not None:
+                told = (
+                    "a guest program takes its jobs itself: a worker's table goes with an entry point or has a program"
+                )
+                self._problems.add("M20", (*keys, "worker"), told)
             if "entry_point" in table:
                 self._problems.add("M20", (*keys, "program"), "a role has an entry point or a program, not both")
             return "", self._text((*keys, "program"), table["program"], required=True)
         if not self._mapped and "entry_point" not in table:
             return "", ""
+        if worker is not None and "entry_point" not in table:
+            told = f"{'.'.join(keys)} needs a program in its worker's table, or an entry point"
+            self._problems.add("N06", (*keys, "worker"), told)
+            return CONFIGURED, ""
         entry_point = self._text((*keys, "entry_point"), table.get("entry_point"), required=True)
         if entry_point and not _ENTRY_POINT.fullmatch(entry_point):
             self._problems.add("M20", (*keys, "entry_point"), f'"{entry_point}" is no "module:Class"')

@@ -9,6 +9,7 @@ from pathlib import Path
 from rolehost.service_model.commands import first_word
 from rolehost.service_model.model import ANY_PORTS, PortRange, RoleModel, ServiceModel
 from rolehost.service_model.problems import Keys, Problems, suggest
+from rolehost.service_model.worker_rules import check_kinds
 from rolehost.service_model.xpaths import InstanceValue, parse_instance_value
 
 MOST_INSTANCES = 1000
@@ -33,6 +34,7 @@ def check_rules(model: ServiceModel, problems: Problems) -> None:
         check.instance_values(role)
     check.number_of_endpoints()
     check.public_ports()
+    check_kinds({role.name: role.worker for role in model.roles.values() if role.worker}, problems)
 
 
 def too_few_ports(role: RoleModel, instances: int) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from rolehost.errors import ServiceModelError
 from rolehost.service_model.loading import CSCFG, CSDEF, examine, runnable
 from rolehost.service_model.model import TIMES, RoleModel, ServiceModel, frozen
+from rolehost.service_model.worker import CONFIGURED, WorkerDeclaration
 
 # What the host goes by, while the roles go on; and the directory, which starts every role again.
 _SERVICE = (
@@ -75,7 +76,8 @@ def needs_restart(old: ServiceModel, new: ServiceModel, role: str) -> bool:
         new: what they are to run with; it has the role, too.
         role: its name.
     """
-    return old.directory != new.directory or bool(_of_the_definition(old.roles[role], new.roles[role]))
+    both = old.roles[role], new.roles[role]
+    return old.directory != new.directory or bool(_of_the_definition(*both)) or _is_told_kinds(old, new, both[1])
 
 
 def differences(old: ServiceModel, new: ServiceModel) -> Differences:
@@ -91,7 +93,7 @@ def differences(old: ServiceModel, new: ServiceModel) -> Differences:
         masked=_by_role(both, _masked),
         instances=frozen({a.name: (a.instances, b.instances) for a, b in both if a.instances != b.instances}),
         certificates=_by_role(both, lambda a, b: _changed(_thumbprints(a), _thumbprints(b))),
-        definition=_by_role(both, _of_the_definition),
+        definition=_by_role(both, lambda a, b: _of_the_definition(a, b) + ("kinds",) * _is_told_kinds(old, new, b)),
         service=tuple(key for key in _SERVICE if getattr(old, key) != getattr(new, key)),
     )
 
@@ -169,6 +171,24 @@ def _of_the_storage(old: RoleModel, new: RoleModel) -> Iterator[str]:
 def _of_the_definition(old: RoleModel, new: RoleModel) -> tuple[str, ...]:
     before, after = _fixed(old), _fixed(new)
     return tuple(each.name for each in fields(before) if getattr(before, each.name) != getattr(after, each.name))
+
+
+def _is_told_kinds(old: ServiceModel, new: ServiceModel, role: RoleModel) -> bool:
+    """Whether the role has a class that goes by the service's kinds of job, as a front end does, and they change.
+
+    Its hooks, too: both are told by variables when it starts.
+    """
+    changed = _kinds(old) != _kinds(new) or old.hooks != new.hooks
+    return bool(role.entry_point) and role.entry_point != CONFIGURED and changed
+
+
+def _kinds(model: ServiceModel) -> list[WorkerDeclaration]:
+    """What clients see of the declared kinds."""
+    workers = [role.worker for role in model.roles.values() if role.worker]
+    return [
+        WorkerDeclaration(kind=each.kind, title=each.title, accepts=each.accepts, parameters=each.parameters)
+        for each in workers
+    ]
 
 
 def _fixed(role: RoleModel) -> RoleModel:

@@ -14,7 +14,7 @@ def write_native(document: dict[str, Any], comments: Iterable[str], unmapped: It
     """The text of a `service.toml`.
 
     Args:
-        document: its tables, of texts, numbers, booleans, lists of numbers and tables.
+        document: its tables, of texts, numbers, booleans, lists of those and tables.
         comments: lines for its beginning.
         unmapped: roles whose entry point isn't known: a line for it is put in as a comment.
     """
@@ -23,11 +23,13 @@ def write_native(document: dict[str, Any], comments: Iterable[str], unmapped: It
     lines += _table(("service",), document["service"])
     for name, role in document["roles"].items():
         lines += _table(("roles", name), role, missing=name in open_roles)
+    for name, hook in document.get("hooks", {}).items():
+        lines += _table(("hooks", name), hook)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _table(keys: tuple[str, ...], table: dict[str, Any], *, missing: bool = False) -> Iterator[str]:
-    plain = {key: value for key, value in table.items() if not _has_tables(keys, key, value)}
+    plain = {key: value for key, value in table.items() if not _has_tables(keys, value)}
     if plain or missing or len(keys) != 1:
         yield ""
         yield f"[{_dotted(keys)}]"
@@ -40,7 +42,7 @@ def _table(keys: tuple[str, ...], table: dict[str, Any], *, missing: bool = Fals
             continue
         if isinstance(value, list):
             yield from _tables((*keys, key), value)
-        elif _holds_values(key):
+        elif _holds_values(keys, key):
             yield from _table((*keys, key), value)
         else:
             for name, part in value.items():
@@ -55,14 +57,16 @@ def _tables(keys: tuple[str, ...], tables: list[dict[str, Any]]) -> Iterator[str
             yield f"{_key(key)} = {_value(value)}"
 
 
-def _has_tables(keys: tuple[str, ...], key: str, value: Any) -> bool:
+def _has_tables(keys: tuple[str, ...], value: Any) -> bool:
     if keys[-1] == "environment" and len(keys) > len(("roles", "name")):
         return False  # a variable with an XPath is a table in a line
-    return key not in {"ports", "public_ports"} and isinstance(value, dict | list)
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
-def _holds_values(key: str) -> bool:
-    return key in {"settings", "environment", "contents"}
+def _holds_values(keys: tuple[str, ...], key: str) -> bool:
+    if keys[-1] == "worker":
+        return key != "parameters"
+    return keys[0] == "hooks" or key in {"settings", "environment", "contents", "worker"}
 
 
 def _value(value: Any) -> str:

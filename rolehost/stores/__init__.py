@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rolehost.stores.blobs import BlobFacts, BlobPage, Blobs
-from rolehost.stores.queues import DeadPage, Queue, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import DeadPage, Inbox, Queue, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
 from rolehost.stores.tables import Fields, Note, Page, Row, Scalar, Table, TableLimits, TagCounts
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Blobs",
     "DeadPage",
     "Fields",
+    "Inbox",
     "NewRow",
     "Note",
     "Page",
@@ -48,6 +49,7 @@ class NewRow:
         queue: the queue that gets the message.
         message_id: the message's id.
         message: makes the message's body from the row's version, which exists only once the row is written.
+        session: the message's session, where the queue has them.
     """
 
     table: str
@@ -57,6 +59,7 @@ class NewRow:
     queue: str
     message_id: str
     message: Callable[[str], str]
+    session: str = ""
 
 
 class Stores(Protocol):

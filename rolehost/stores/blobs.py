@@ -66,8 +66,13 @@ class Blobs(Protocol):
             StoreError: the blob is damaged.
         """
 
-    def stream(self, name: str) -> AsyncIterator[bytes]:
-        """A blob's content in pieces of up to 256 KiB.
+    def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """A blob's content, or a part of it, in pieces of up to 256 KiB.
+
+        Args:
+            name: the blob's name.
+            start: the first byte; less than the blob's size, or 0.
+            length: bytes from there on, at least 1; what is beyond the blob's end doesn't come. None: all.
 
         Raises:
             NotFoundError: there is no such blob; raised at the first piece.

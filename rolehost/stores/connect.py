@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -82,12 +82,13 @@ async def _with_queues(stores: Stores, environ: Mapping[str, str]) -> Stores:
     return CombinedStores(stores, await ServiceBusQueues.open(queue))
 
 
-async def prove(environ: Mapping[str, str], queues: Sequence[str]) -> Proved:
+async def prove(environ: Mapping[str, str], queues: Sequence[str], *, spare: Collection[str] = ()) -> Proved:
     """Try all that a service does with the stores that the environment names, on names that are removed.
 
     Args:
         environ: see `connect`.
         queues: the queues of the service.
+        spare: those of them that it can do without.
 
     Raises:
         StoreError: a setting can't be read.
@@ -104,7 +105,7 @@ async def prove(environ: Mapping[str, str], queues: Sequence[str]) -> Proved:
     if not here:
         from rolehost.stores.service_bus import proofs as of_service_bus  # noqa: PLC0415 - as above
 
-        proved.add(await of_service_bus.prove(queue, queues))
+        proved.add(await of_service_bus.prove(queue, queues, spare=spare))
     return proved
 
 

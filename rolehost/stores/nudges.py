@@ -91,9 +91,9 @@ class NudgedQueue:
         self._listener = None
         self._listening.close()
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
         """See `Queue.put`."""
-        await self._queue.put(body, message_id=message_id, delay=delay)
+        await self._queue.put(body, message_id=message_id, delay=delay, session=session)
         self._ring(delay)
 
     async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:

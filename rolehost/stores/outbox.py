@@ -32,7 +32,7 @@ async def submit(table: Table, queue: Queue, row: NewRow) -> str:
     version = await table.insert(row.key, row.fields, tag=row.tag, notes=[OUTBOX])
     await failpoint("before-put", row.key)
     try:
-        await queue.put(row.message(version), message_id=row.message_id)
+        await queue.put(row.message(version), message_id=row.message_id, session=row.session)
     except StoreError as error:
         emit("job.enqueue_deferred", job=row.key, queue=queue.name, why=str(error))
         return version

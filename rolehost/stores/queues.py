@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from rolehost.errors import InvalidParameterError
+
+ORDERED: Final = "-ordered"
+"""How the names of queues with sessions end, on engines that have any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +40,19 @@ class QueueCapabilities:
         rewrites_body: renew and release can put another body into the message (else only release can, by a new one).
         native_dead_letters: the broker has a dead-letter queue of its own.
         knows_depth: `counts` answers with numbers.
+        sessions: the engine has queues with sessions: those whose names end in `ORDERED`. There every message names its
+            session; those of one session are delivered one after the other, in the order of their coming, each once the
+            one before is settled.
+        answers_at_once: a receive without `wait` is short, and its empty answer is right; else the broker may need a
+            moment to push what is there.
     """
 
     waits: bool
     rewrites_body: bool
     native_dead_letters: bool
     knows_depth: bool
+    answers_at_once: bool = True
+    sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,7 @@ class QueueMessage:
         receipt: proves that this delivery is ours; renewing changes it.
         reason: why it was dead-lettered; empty elsewhere.
         description: the same, for a person.
+        queue: where it came from, where a receiver takes from several; empty elsewhere.
     """
 
     id: str
@@ -62,6 +75,7 @@ class QueueMessage:
     receipt: str = ""
     reason: str = ""
     description: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +109,8 @@ class DeadPage:
     cut: bool = False
 
 
-class Queue(Protocol):
-    """A queue and its poison queue (`<name>-poison`), at least once, nearly in order. Messages never expire."""
+class Inbox(Protocol):
+    """What a worker needs of a queue: to receive, and to settle what it received."""
 
     @property
     def name(self) -> str:
@@ -109,13 +123,6 @@ class Queue(Protocol):
     @property
     def capabilities(self) -> QueueCapabilities:
         """What this engine can do."""
-
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
-        """Add a message; it may be received after `delay` seconds.
-
-        Raises:
-            LimitExceededError: the body or the delay is over the limit.
-        """
 
     async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:
         """Take up to `count` visible messages, oldest first, and hide each for `hide` seconds.
@@ -162,6 +169,24 @@ class Queue(Protocol):
             ReceiptMismatchError: the message is no longer ours; nothing was moved.
         """
 
+
+class Queue(Inbox, Protocol):
+    """A queue and its poison queue (`<name>-poison`), at least once, nearly in order. Messages never expire."""
+
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
+        """Add a message; it may be received after `delay` seconds.
+
+        Args:
+            body: text.
+            message_id: its id.
+            delay: seconds.
+            session: on a queue that has them, else empty.
+
+        Raises:
+            LimitExceededError: the body or the delay is over the limit.
+            InvalidParameterError: it names a session, and the queue has none; or names none, and the queue has them.
+        """
+
     async def peek(self, count: int, *, dead: bool = False) -> Sequence[QueueMessage]:
         """Look at up to `count` visible messages, or poison messages, without taking them; receipts are empty."""
 
@@ -182,3 +207,13 @@ class Queue(Protocol):
 
     async def counts(self) -> QueueCounts:
         """How many messages there are."""
+
+
+def no_session(session: str) -> None:
+    """Refuse a session, where a queue has none.
+
+    Raises:
+        InvalidParameterError: there is one.
+    """
+    if session:
+        raise InvalidParameterError("this queue has no sessions: Service Bus has them", "session")

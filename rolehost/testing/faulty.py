@@ -210,8 +210,8 @@ class _FaultyBlobs:
     async def download(self, name: str, target: Path) -> BlobFacts:
         return await self._faults.around("blobs.download", lambda: self._inner.download(name, target))
 
-    def stream(self, name: str) -> AsyncIterator[bytes]:
-        return self._faults.around_stream("blobs.stream", self._inner.stream(name))
+    def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        return self._faults.around_stream("blobs.stream", self._inner.stream(name, start=start, length=length))
 
     async def facts(self, name: str) -> BlobFacts:
         return await self._faults.around("blobs.facts", lambda: self._inner.facts(name))
@@ -287,8 +287,10 @@ class _FaultyQueue:
     def capabilities(self) -> QueueCapabilities:
         return self._inner.capabilities
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
-        await self._faults.around("queue.put", lambda: self._inner.put(body, message_id=message_id, delay=delay))
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
+        await self._faults.around(
+            "queue.put", lambda: self._inner.put(body, message_id=message_id, delay=delay, session=session)
+        )
 
     async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:
         return await self._faults.around("queue.receive", lambda: self._inner.receive(count, hide=hide, wait=wait))

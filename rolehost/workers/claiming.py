@@ -1,7 +1,8 @@
 """Begin: from a message to a claim, or to the message's settlement.
 
 The message may be late, doubled, or about a job that is over: the row decides, by one conditional write. No two
-machines' clocks are compared: a lease is dead when the row still has the version that this message saw a lease ago.
+machines' clocks are compared: a lease is dead when the row's latest renewal is still the one that this message saw a
+lease ago.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ async def _claim_as_read(desk: Desk, message: QueueMessage, wake_up: WakeUp, tok
         if job.state.terminal:
             await settle_terminal(desk, message, job.state, job.reason)
             return None
-        if job.state is JobState.RUNNING and wake_up.seen != job.version:
+        if job.state is JobState.RUNNING and wake_up.seen != job.held_since:
             await _hide(desk, message, job)
             return None
         try:
@@ -183,7 +184,7 @@ def _overdue(desk: Desk, spec: JobSpec) -> bool:
 
 async def _hide(desk: Desk, message: QueueMessage, job: Job) -> None:
     """Somebody holds the lease: come back in a lease, theirs if it is longer, with the version that was seen now."""
-    body = WakeUp(job=job.id, spec=job.spec, seen=job.version).encode()
+    body = WakeUp(job=job.id, spec=job.spec, seen=job.held_since).encode()
     await settled(desk.queue.release(message, delay=max(desk.settings.lease, job.lease), body=body))
 
 

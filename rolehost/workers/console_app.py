@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rolehost.jobs.job import End
 from rolehost.processes import Cgroups, Child, ChildIdentity, Exit, WarmStarts
 from rolehost.workers.exit_policy import ExitRule
 from rolehost.workers.halt import Halt
+from rolehost.workers.progress import ProgressSpec
 from rolehost.workers.watchdog import Limits, Verdict, Watchdog
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -52,6 +54,7 @@ class ConsoleApp:
             once, and each run is a fork that has them: a process of its own, which starts in a fraction of the time.
             Modules beside the script may be named; none whose import starts a thread, or prints, or reads what differs
             from run to run. None: each run starts an interpreter.
+        progress: how what it prints, or its result's size, tells how far it has come; None: it doesn't.
     """
 
     argv: Sequence[str]
@@ -63,6 +66,7 @@ class ConsoleApp:
     stall: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     warm_imports: Sequence[str] | None = None
+    progress: ProgressSpec | None = None
 
     @property
     def name(self) -> str:
@@ -138,6 +142,7 @@ async def run_console_app(
     warm: WarmStarts | None = None,
     halt: Halt | None = None,
     groups: Cgroups | None = None,
+    on_output: Callable[[str, bytes], None] | None = None,
 ) -> Run:
     """Run a program to its end, or to ours.
 
@@ -156,14 +161,15 @@ async def run_console_app(
         warm: starts it without an interpreter's start, where it can.
         halt: kills it when the job has to stop at once.
         groups: makes a control group for it, where the machine lets us.
+        on_output: called with `stdout` or `stderr` and each piece of it; it must neither wait nor raise.
 
     Raises:
         ProgramNotFoundError: there is no such program.
         OSError: it could not be started, or nobody knows how it ended; not its own fault.
     """
-    spawn = warm.spawn if warm else Child.spawn
     limits = limits or Limits()
-    child = await spawn(argv, env=env, cwd=cwd, marker=marker, identity=identity, capture=output, prefix=limits.prefix)
+    spawn = partial(warm.spawn if warm else Child.spawn, env=env, cwd=cwd, marker=marker, identity=identity)
+    child = await spawn(argv, capture=output, prefix=limits.prefix, on_output=on_output)
     try:
         if groups is not None:
             child.contain(groups, limits.processes)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.failpoints import failpoint
@@ -17,6 +16,7 @@ from rolehost.processes import Cgroups, WarmStarts, unprivileged_identity, with_
 from rolehost.processes.cgroups import told
 from rolehost.telemetry import emit
 from rolehost.telemetry.tracing import variables
+from rolehost.workers import reach
 from rolehost.workers.console_app import (
     ConsoleApp,
     Run,
@@ -26,10 +26,13 @@ from rolehost.workers.console_app import (
     standard_values,
 )
 from rolehost.workers.exit_policy import end_of
+from rolehost.workers.listening import Listener, OwnParser
 from rolehost.workers.outcome import Outcome, fault_of, other_type, plain_suffix
+from rolehost.workers.progress import ProgressSpec
 from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.reasons import exited, last_line, shortened
 from rolehost.workers.scratch import Scratch
+from rolehost.workers.settings import WorkerSettings
 
 
 class ConsoleAppWorker(QueueWorker):
@@ -39,10 +42,12 @@ class ConsoleAppWorker(QueueWorker):
     `app.bad_input_exit_codes` names.
     """
 
-    app: ClassVar[ConsoleApp]
+    app: ConsoleApp
     _marker = ""
     _warm: WarmStarts | None = None
     _groups: Cgroups | None = None
+    _progress_told = False
+    _progress_stuck = False
 
     def command(self, job: JobSpec) -> Sequence[str]:
         """The argv template for a job; by default the application's own.
@@ -53,6 +58,11 @@ class ConsoleAppWorker(QueueWorker):
         del job
         return self.app.argv
 
+    def values(self, job: JobSpec) -> Mapping[str, str]:
+        """What the job's placeholders stand for in the argv template, by name: by default its parameters."""
+        texts = {name: str(value) for name, value in job.parameters.items()}
+        return {name: text.lower() if isinstance(job.parameters[name], bool) else text for name, text in texts.items()}
+
     def result_name(self, job: JobSpec) -> str:
         """The name under which a person downloads the result; its extension is the target's, too."""
         return job.source.name
@@ -61,12 +71,48 @@ class ConsoleAppWorker(QueueWorker):
         """The result's media type."""
         return job.source.type
 
+    def parse_progress(self, line: str) -> float | None:
+        """How far the application has come, if a line of its output tells: override it where no pattern does.
+
+        It is called in a thread; an exception costs what this line would have told.
+
+        Args:
+            line: of stdout or stderr, without its end, which may be a carriage return.
+
+        Returns:
+            Percent, 0 to 100; None if the line tells nothing.
+        """
+        del line
+        return None
+
+    def progress(self, job: JobSpec, scratch: Scratch) -> ProgressSpec | Awaitable[ProgressSpec | None] | None:
+        """What tells how far a job's run has come; a plain function or a coroutine function.
+
+        Args:
+            job: its `source` and `parameters` may say what there is to do.
+            scratch: its directory; the asset is there.
+
+        Returns:
+            By default what the application's own description says.
+        """
+        del job, scratch
+        return self.app.progress
+
+    async def measured_by(self, job: JobSpec, scratch: Scratch) -> ProgressSpec | None:
+        """The same, on the infrastructure loop, where a probe may be run: for what ships."""
+        if type(self).parse_progress is not ConsoleAppWorker.parse_progress:
+            return OwnParser(self.parse_progress)
+        if type(self).progress is ConsoleAppWorker.progress:
+            return self.app.progress
+        spec: ProgressSpec | None = await self._user_code.call(self.progress, job, scratch)
+        return spec
+
     async def prepare(self, root: Path) -> None:
         """Find out who the application runs as: nobody, where this host is root and the machine lets it."""
         own = self.role_environment
         self._marker = f"{own.deployment_id}/{own.current_role_instance.id}/"
         values = standard_values(os.environ)
-        probe = self._reach(values, root)
+        probe = reach.probe(self.app.argv, values, root)
         self.identity = await unprivileged_identity(probe, Path("/"))
         if self._settings.pid_namespace:
             self.identity = await with_own_pids(self.identity, probe, Path("/"))
@@ -75,18 +121,12 @@ class ConsoleAppWorker(QueueWorker):
         if self._settings.warm_start and not self.identity.own_pids:
             self._warm = self._warm_starts(values)
 
-    def _reach(self, values: Mapping[str, str], root: Path) -> Sequence[str]:
-        """A command that succeeds for whoever reaches what the application needs, each by its path."""
-        program = fill(self.app.argv[:1], values)[0]
-        if program == values["python"]:
-            stat = "import os, sys; [os.stat(os.path.join(path, '.')) for path in sys.argv[1:]]"
-            return [program, "-c", stat, values["approot"], str(root)]
-        return ["stat", "--", f"{root}/.", shutil.which(program) or "/"]
-
-    async def serve(self, stopping: asyncio.Event) -> None:
-        """Work until stopped; then drain, and end what starts the application warm."""
+    @asynccontextmanager
+    async def prepared(self, settings: WorkerSettings, root: Path) -> AsyncIterator[None]:
+        """Fit for attempts; afterwards what starts the application warm is ended."""
         try:
-            await super().serve(stopping)
+            async with super().prepared(settings, root):
+                yield
         finally:
             if self._warm:
                 await self._warm.close()
@@ -113,12 +153,13 @@ class ConsoleAppWorker(QueueWorker):
         template, result_name, result_type = await self._user_code.call(self._asked, job)
         target = scratch.folder / f"target{plain_suffix(result_name)}"
         # Ours come last: what a client submits must never say which program runs.
-        values = {name: str(value) for name, value in job.parameters.items()} | standard_values(os.environ)
+        values = {**self.values(job), **standard_values(os.environ)}
         values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
         shown = _Shown(scratch, job.source.name)
         try:
             await failpoint("before-spawn", job.id)
-            run = await self._run(template, values, scratch, self._warm)
+            async with self._listening(job, scratch, target) as hear:
+                run = await self._run(template, values, scratch, self._warm, hear)
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
         made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
@@ -127,8 +168,55 @@ class ConsoleAppWorker(QueueWorker):
             judged = await self._verified(judged, values, scratch, shown)
         return scratch.halt.judged(judged, self.app.name)
 
+    @asynccontextmanager
+    async def _listening(
+        self, job: JobSpec, scratch: Scratch, target: Path
+    ) -> AsyncIterator[Callable[[str, bytes], None] | None]:
+        """Take note of the progress meanwhile; the value, if any, gets the application's output."""
+        listener = None if self._progress_stuck else await self._listener(job, scratch, target)
+        if listener is None:
+            yield None
+            return
+        listening = asyncio.create_task(listener.listen())
+        try:
+            yield listener.hear if listener.hears else None
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+            if listener.stuck:  # its thread can't be ended: there is to be no other like it
+                self._progress_stuck = True
+                emit("progress.stuck", kind=self.kind)
+
+    async def _listener(self, job: JobSpec, scratch: Scratch, target: Path) -> Listener | None:
+        try:
+            spec = await self.measured_by(job, scratch)
+            if spec is None:
+                return None
+            return Listener(
+                spec,
+                scratch.meter,
+                result=target,
+                source=job.source.size,
+                user_code=self._user_code,
+                failed=self._progress_failed,
+            )
+        except Exception as error:  # noqa: BLE001 - a user's code, or a probe: the job goes on without
+            self._progress_failed(error)
+            return None
+
+    def _progress_failed(self, error: Exception) -> None:
+        """Tell of it once: it costs nothing but progress, but likely that of every job."""
+        if not self._progress_told:
+            self._progress_told = True
+            emit("progress.failed", kind=self.kind, why=shortened(f"{type(error).__name__}: {error}"))
+
     async def _run(
-        self, template: Sequence[str], values: Mapping[str, str], scratch: Scratch, warm: WarmStarts | None = None
+        self,
+        template: Sequence[str],
+        values: Mapping[str, str],
+        scratch: Scratch,
+        warm: WarmStarts | None = None,
+        on_output: Callable[[str, bytes], None] | None = None,
     ) -> Run:
         """Run a command of the job's, in its scratch directory."""
         return await run_console_app(
@@ -146,6 +234,7 @@ class ConsoleAppWorker(QueueWorker):
             warm=warm,
             halt=scratch.halt,
             groups=self._groups,
+            on_output=on_output,
         )
 
     async def _verified(self, made: Outcome, values: Mapping[str, str], scratch: Scratch, shown: _Shown) -> Outcome:
@@ -173,7 +262,7 @@ class ConsoleAppWorker(QueueWorker):
 
         name = self.app.name
         if run.stopped is not None:
-            return outcome(run.stopped.end, f"{name} was stopped: {run.stopped.why}")
+            return outcome(run.stopped.end, f"{name} was stopped: {run.stopped.why}{shown.progress}")
         end = end_of(run.exit, run.stderr, self.app.exit_rules, self.app.bad_input_exit_codes)
         if end is not End.OK:
             return outcome(end, exited(name, run.exit.code, run.exit.signal, stderr))
@@ -187,9 +276,15 @@ class _Shown:
 
     def __init__(self, scratch: Scratch, name: str) -> None:
         folder, source = str(scratch.folder), scratch.source
+        self._meter = scratch.meter
         self._replace = [(str(source), name), (folder + os.sep, ""), (folder, ".")]
         if source.suffix:  # else its name is a word that means other things too
             self._replace.append((source.name, name))
+
+    @property
+    def progress(self) -> str:
+        """The end of a sentence: how far it had come."""
+        return f"; it had come to {int(self._meter.now.percent)} %" if self._meter.now else ""
 
     def text(self, text: str) -> str:
         for path, shown in self._replace:

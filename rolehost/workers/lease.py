@@ -3,6 +3,9 @@
 No error ends it: only the row proves that a lease is lost (another token, terminal, gone). A refused message receipt
 means only that the wake-up is no longer ours. Trust ends a margin before the lease does, counted from the moment the
 last good renewal was *sent*.
+
+What the attempt tells of its progress goes the same way, for only one hand may write the row: with each renewal, and
+between two of them as often as the stores' distance allows. It is no renewal: trust and the message's mark stay.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from rolehost import clock
@@ -21,6 +25,7 @@ from rolehost.jobs.job import JobState
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.telemetry import emit
 from rolehost.workers.polling import at_least_as_asked
+from rolehost.workers.progress import Meter, Progress
 from rolehost.workers.store_health import MOST_PATIENCE
 
 if TYPE_CHECKING:
@@ -35,6 +40,10 @@ if TYPE_CHECKING:
 FIRST_MARK = 0.5
 # Where the stores are on this machine a look at the row costs next to nothing: a job that is cancelled stops soon.
 LOOK_EVERY = 1.0
+# Progress takes the place of such a look. Elsewhere each write is a request over a network: a twelfth of the lease
+# makes three between two renewals, and people see something move; seconds, whatever the lease is.
+PROGRESS_OF_LEASE, MOST_BETWEEN = 1 / 12, 5.0
+LEAST_RISE = 0.5
 
 
 class LeaseEnd(Enum):
@@ -59,15 +68,19 @@ class LeaseKeeper:
         desk: the worker's stores and settings.
         claim: the claim to keep.
         message: the message that woke us; `message` becomes None once it is no longer ours.
+        meter: how far the attempt has come.
     """
 
-    def __init__(self, desk: Desk, claim: Claim, message: QueueMessage) -> None:
+    def __init__(self, desk: Desk, claim: Claim, message: QueueMessage, meter: Meter | None = None) -> None:
         self._desk = desk
         self.claim = claim
         self.message: QueueMessage | None = message
         self.ended: LeaseEnd | None = None
         self._over = asyncio.Event()
         self._closing = asyncio.Event()
+        self._meter = meter or Meter()
+        self._told = -LEAST_RISE
+        self._silent_until = 0.0
         self._failures = 0
         self._asked_for = 0.0
         self._cancelled = False
@@ -125,15 +138,39 @@ class LeaseKeeper:
                 self._over.set()
                 return
 
+    @property
+    def _step(self) -> float:
+        """Seconds after which there may be something to do before the next renewal."""
+        if self._desk.near:
+            return LOOK_EVERY
+        return min(max(self._desk.settings.lease * PROGRESS_OF_LEASE, LOOK_EVERY), MOST_BETWEEN)
+
     async def _wait_for(self, renewal: float) -> bool:
-        """Wait for a renewal, looking at the row meanwhile where that is cheap; False if the keeper was stopped."""
-        while self._desk.near and clock.monotonic() + LOOK_EVERY < renewal:
-            if not await self._pause(LOOK_EVERY):
+        """Wait for a renewal; meanwhile tell of progress, or look at the row where that is cheap.
+
+        Returns:
+            False if the keeper was stopped.
+        """
+        while clock.monotonic() + self._step < renewal:
+            if not await self._pause(self._step):
                 return False
-            await self._look()
+            if progress := self._news(renewal):
+                await self._try(partial(self._tell, progress), renewal - clock.monotonic())
+                if self._failures:
+                    renewal = self._next_renewal()
+            elif self._desk.near:
+                await self._look()
             if self.ended is not None:
                 return True
         return await self._pause(renewal - clock.monotonic())
+
+    def _news(self, renewal: float) -> Progress | None:
+        """Progress that is worth a write of its own: not just before a renewal, nor while the stores are troubled."""
+        progress, moment = self._meter.now, clock.monotonic()
+        if progress is None or progress.percent - self._told < LEAST_RISE:
+            return None
+        quiet = self._failures or moment < self._silent_until or moment + self._step / 2 > renewal
+        return None if quiet else progress
 
     async def _look(self) -> None:
         """See whether the row is still ours; an error proves nothing."""
@@ -163,25 +200,51 @@ class LeaseKeeper:
         except (StoreError, TimeoutError) as error:
             self._failures += 1
             self._asked_for = at_least_as_asked(error, 0.0, MOST_PATIENCE)
+            if isinstance(error, StoreThrottledError):  # what is no need waits until a lease has passed
+                self._silent_until = clock.monotonic() + self._desk.settings.lease
             self._desk.health.failed("lease renewal", error, job=self.claim.spec.id)
 
     async def _renew(self) -> None:
         """One renewal of the row, then of the message."""
         await failpoint("before-renew", self.claim.spec.id)
+        told = self._meter.now
+        news = told if told is not None and told.percent > self._told else None
+        shown = news.to_json() if news else None
+        if not await self._written(self._desk.jobs.renew(self.claim, lease=self._desk.settings.lease, progress=shown)):
+            return
+        self._failures = 0
+        emit("lease.renewed", job=self.claim.spec.id, attempt=self.claim.attempt.number)
+        self._tell_of(news)
+        await failpoint("after-renew", self.claim.spec.id)
+        await self._renew_message()
+
+    async def _tell(self, progress: Progress) -> None:
+        """Progress between two renewals."""
+        if await self._written(self._desk.jobs.tell_progress(self.claim, progress.to_json())):
+            self._tell_of(progress)
+
+    async def _written(self, write: Awaitable[Claim]) -> bool:
+        """A write of the row; False if it was refused, and the row was read."""
         try:
-            self.claim = await self._desk.jobs.renew(self.claim, lease=self._desk.settings.lease)
+            self.claim = await write
         except VersionMismatchError:
             await self._read_row()
-            return
+            return False
         except StoreThrottledError:
             raise  # nothing was applied, and reading the row would be one request more
         except StoreError:
             await self._read_row()
             raise
-        self._failures = 0
-        emit("lease.renewed", job=self.claim.spec.id, attempt=self.claim.attempt.number)
-        await failpoint("after-renew", self.claim.spec.id)
-        await self._renew_message()
+        return True
+
+    def _tell_of(self, progress: Progress | None) -> None:
+        """It is in the row; an event for each quarter."""
+        if progress is None:
+            return
+        if progress.percent // 25 > self._told // 25:
+            facts = {"job": self.claim.spec.id, "attempt": self.claim.attempt.number}
+            emit("job.progressed", **facts, **progress.to_json())
+        self._told = progress.percent
 
     async def _read_row(self) -> None:
         """A write was refused, or got no answer: the row tells whose it is."""
@@ -190,13 +253,13 @@ class LeaseKeeper:
             self.ended = LeaseEnd.LOST
             self._cancelled = job is not None and job.state is JobState.CANCELLED
         else:
-            self.claim = replace(self.claim, version=job.version)
+            self.claim = replace(self.claim, version=job.version, renewal=job.renewal)
 
     async def _renew_message(self) -> None:
-        """Hide the message for a lease more, with the row's version as `seen`."""
+        """Hide the message for a lease more, with the version of the row's latest renewal as `seen`."""
         if self.message is None:
             return
-        seen = WakeUp(job=self.claim.spec.id, spec=self.claim.spec, seen=self.claim.version)
+        seen = WakeUp(job=self.claim.spec.id, spec=self.claim.spec, seen=self.claim.held_since)
         body = seen.encode() if self._desk.queue.capabilities.rewrites_body else None
         try:
             self.message = await self._desk.queue.renew(self.message, hide=self._desk.settings.lease, body=body)

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from rolehost.jobs.job import End
-from rolehost.jobs.sniffing import PICTURES, UNKNOWN, sniff_file
+from rolehost.jobs.job import End, Fetched
+from rolehost.jobs.sniffing import PICTURES, RECOGNISED, sniff_file
 
 _UNREADABLE = "its result may not be read: the application has locked it"
 
@@ -27,6 +27,7 @@ class Outcome:
         result: the file that it made, in the scratch directory.
         result_name: the name under which a person downloads it.
         result_type: its media type.
+        fetched: what came from where the job's source is, if it was not uploaded.
     """
 
     end: End
@@ -37,6 +38,7 @@ class Outcome:
     result: Path | None = None
     result_name: str = ""
     result_type: str = "application/octet-stream"
+    fetched: Fetched | None = None
 
 
 def fault_of(result: Path | None) -> str:
@@ -59,10 +61,10 @@ def fault_of(result: Path | None) -> str:
 def other_type(result: Path, promised: str) -> str:
     """What is wrong with a result's type, in words; empty if nothing is, or if such files aren't known here."""
     found = sniff_file(result)
-    if found == promised or promised not in PICTURES:
+    if found == promised or promised not in RECOGNISED:
         return ""
-    what = "no picture" if found == UNKNOWN else found
-    return f"its result is {what}, not {promised}"
+    other = "no picture" if promised in PICTURES else "something else"
+    return f"its result is {found if found in RECOGNISED else other}, not {promised}"
 
 
 def plain_suffix(name: str) -> str:

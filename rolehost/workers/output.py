@@ -54,6 +54,7 @@ def ended(claim: Claim, outcome: Outcome, log: str) -> Attempt:
         stdout=storable(head_and_tail(outcome.stdout, IN_ROW)),
         stderr=storable(head_and_tail(outcome.stderr, IN_ROW)),
         log=log,
+        fetched=outcome.fetched,
     )
 
 

@@ -15,7 +15,7 @@ from rolehost.stores.nudges import Nudged
 from rolehost.telemetry.transactions import JOBS, POLLING, spent_on
 
 if TYPE_CHECKING:
-    from rolehost.stores import Queue, QueueMessage
+    from rolehost.stores import Inbox, QueueMessage
 
 SHORTEST = 0.1
 LONGEST = 30.0
@@ -28,12 +28,12 @@ class Poller:
     """Receives from a queue that may be unable to wait: then the pauses between empty receives grow.
 
     Args:
-        queue: the queue.
+        queue: the queue, or the queues of all levels.
         hiding: seconds that a message is hidden when it is received.
-        longest: seconds between two looks at an empty queue, at the most (`Worker.PollSeconds`).
+        longest: seconds between two looks that bring nothing, at the most (`Worker.PollSeconds`).
     """
 
-    def __init__(self, queue: Queue, *, hiding: float, longest: float = LONGEST) -> None:
+    def __init__(self, queue: Inbox, *, hiding: float, longest: float = LONGEST) -> None:
         self._queue = queue
         self._hiding = hiding
         self._idle = IdleDelay(longest=longest)

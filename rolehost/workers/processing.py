@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -11,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rolehost.errors import NotFoundError, StoreError, StoreFullError, StoreUnavailableError
+from rolehost.errors import StoreUnavailableError
 from rolehost.failpoints import failpoint
 from rolehost.jobs.job import End, JobSpec
 from rolehost.telemetry.tracing import span
 from rolehost.workers.claiming import begin
 from rolehost.workers.completion import complete
 from rolehost.workers.halt import Halt
+from rolehost.workers.inputs import bring, of_os_error
 from rolehost.workers.lease import LeaseKeeper
 from rolehost.workers.outcome import Outcome, fault_of
 from rolehost.workers.reasons import DRAINED, shortened
-from rolehost.workers.scratch import Scratch, hand_over, make, scratch
+from rolehost.workers.scratch import Scratch, scratch
 from rolehost.workers.scratch_limit import ScratchLimit
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def process_message(
         return
     facts = {"job": claim.spec.id, "attempt": claim.attempt.number, "instance": desk.instance}
     traced = span(f"process {claim.spec.kind}", kind="consumer", parent=claim.spec.traceparent, **facts)
-    async with scratch(root, claim) as place, LeaseKeeper(desk, claim, message) as lease:
+    async with scratch(root, claim) as place, LeaseKeeper(desk, claim, message, place.meter) as lease:
         with traced as step:
             full = (limit or ScratchLimit(None)).exceeded(place.folder)
             running = _download_and_run(desk, claim.spec, attempt, place, identity)
@@ -138,25 +138,10 @@ async def _download_and_run(
     desk: Desk, spec: JobSpec, attempt: Attempt, place: Scratch, identity: ChildIdentity | None
 ) -> Outcome:
     """The asset, then the console application; an error of ours is an end of its own, never the application's."""
-    return await _download(desk, spec, place, identity) or await _judged(attempt, spec, place)
-
-
-async def _download(desk: Desk, spec: JobSpec, place: Scratch, identity: ChildIdentity | None) -> Outcome | None:
-    """Make the scratch directory with the asset in it; an outcome if that is not to be."""
-    try:
-        make(place, identity)
-        await desk.stores.blobs.download(spec.source.blob, place.source)
-        hand_over(place.source, identity)
-    except NotFoundError:
-        return Outcome(end=End.BAD_INPUT, detail="the input is not in the store any more")
-    except StoreFullError as error:
-        return Outcome(end=End.DISK_FULL, detail=str(error))
-    except StoreError as error:
-        desk.health.failed("download", error, job=spec.id)
-        return Outcome(end=End.STORE_ERROR, detail=str(error))
-    except OSError as error:
-        return _of_os_error(error)
-    return None
+    ready = await bring(desk, spec, place, identity)
+    if isinstance(ready, Outcome):
+        return ready
+    return replace(await _judged(attempt, ready.spec, ready.place), fetched=ready.fetched)
 
 
 async def _judged(attempt: Attempt, spec: JobSpec, place: Scratch) -> Outcome:
@@ -164,18 +149,9 @@ async def _judged(attempt: Attempt, spec: JobSpec, place: Scratch) -> Outcome:
     try:
         outcome = await attempt(spec, place)
     except OSError as error:
-        return _of_os_error(error)
+        return of_os_error(error)
     except Exception as error:  # noqa: BLE001 - a template or a hook of the worker's: charged, so that it ends
         return Outcome(end=End.APP_ERROR, detail=shortened(f"{type(error).__name__}: {error}"))
     if outcome.end is End.OK and (fault := fault_of(outcome.result)):
         return replace(outcome, end=End.BAD_OUTPUT, detail=f"the worker was done, but {fault}")
     return outcome
-
-
-def _of_os_error(error: OSError) -> Outcome:
-    return Outcome(end=End.DISK_FULL if is_disk_full(error) else End.STORE_ERROR, detail=shortened(str(error)))
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error says that no space is left."""
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

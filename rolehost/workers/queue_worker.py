@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rolehost import clock
 from rolehost.entrypoint import ServedRole
 from rolehost.errors import BadInputError, RoleEnvironmentError, StoreError
+from rolehost.jobs.batches.driver import BatchDriver
 from rolehost.jobs.job import End, JobSpec
-from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.recovery import Recovery
 from rolehost.jobs.sweeper import TABLE as SWEEPERS
 from rolehost.jobs.sweeper import Sweeper
@@ -31,9 +31,11 @@ from rolehost.user_code import UserCode
 from rolehost.workers.admission import Admission
 from rolehost.workers.claiming import settled
 from rolehost.workers.desk import Desk
+from rolehost.workers.inputs import is_disk_full
+from rolehost.workers.levels import Levels
 from rolehost.workers.outcome import Outcome
 from rolehost.workers.polling import Poller
-from rolehost.workers.processing import is_disk_full, process_message
+from rolehost.workers.processing import process_message
 from rolehost.workers.reasons import shortened
 from rolehost.workers.scratch import Scratch, collect_kept, scratch_root
 from rolehost.workers.scratch_limit import ScratchLimit
@@ -59,7 +61,7 @@ class QueueWorker(ServedRole):
     a job may need there: nothing is claimed while the disk has less free.
     """
 
-    kind: ClassVar[str] = ""
+    kind: str = ""
     identity: ChildIdentity | None = None
     scratch_bytes: ClassVar[int] = 0
     _user_code: ClassVar = UserCode()
@@ -91,6 +93,18 @@ class QueueWorker(ServedRole):
         Args:
             root: where scratch directories are made.
         """
+
+    @asynccontextmanager
+    async def prepared(self, settings: WorkerSettings, root: Path) -> AsyncIterator[None]:
+        """Fit for attempts, as long as the block lasts: `serve` and `rolehost.testing` meet here.
+
+        Args:
+            settings: what the role's settings say.
+            root: where scratch directories are made.
+        """
+        self._settings = settings
+        await self.prepare(root)
+        yield
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         """Run the user's `process` off the infrastructure loop, and judge what it did."""
@@ -130,21 +144,28 @@ class QueueWorker(ServedRole):
         """Wait until `serve` has its settings and its stores: the instance is ready then."""
         await self._opened.wait()
 
+    def read_settings(self) -> WorkerSettings:
+        """What the role's settings say."""
+        return WorkerSettings.of(self.role_environment, os.environ)
+
     async def serve(self, stopping: asyncio.Event) -> None:
         """Work until stopped; then drain."""
-        settings = self._settings = WorkerSettings.of(self.role_environment, os.environ)
+        settings = self._settings = self.read_settings()
         metrics = MetricsSettings.read(self.role_environment)
-        async with connect(os.environ) as stores, Webhooks(stores, settings.webhooks) as webhooks:
+        root = scratch_root(self.role_environment)
+        async with (
+            connect(os.environ) as stores,
+            Webhooks(stores, settings.webhooks) as webhooks,
+            self.prepared(settings, root),
+        ):
             desk = Desk(
                 stores=stores,
                 jobs=JobTable(stores.table(TABLE)),
-                queue=stores.queue(kind_named(self.kind).queue),
+                queue=Levels(stores, self.kind),
                 settings=settings,
                 instance=self.role_environment.current_role_instance.id,
                 webhooks=webhooks,
             )
-            root = scratch_root(self.role_environment)
-            await self.prepare(root)
             emit("worker.ready", kind=self.kind, slots=settings.slots, queue=desk.queue.name)
             self._opened.set()
             recovery = Recovery(stores, lease=settings.lease, rules=settings.retention, webhooks=webhooks)
@@ -152,7 +173,8 @@ class QueueWorker(ServedRole):
             health = desk.health.watch(stores.table(SWEEPERS), self.role_environment)
             sweeping, looking = _spent(SWEEPER, sweeper.run()), _spent(HEARTBEATS, health)
             counted = metrics_port(metrics, instance=desk.instance)
-            async with _beside(sweeping), _beside(looking), _beside(collect_kept()), counted:
+            batches = BatchDriver(stores, desk.instance)
+            async with _beside(sweeping), _beside(looking), _beside(collect_kept()), counted, batches:
                 with exported_traces(desk.instance):
                     await _Loop(self, desk, root).work(stopping)
 
@@ -215,7 +237,7 @@ class _Loop:
     async def _receive(self) -> QueueMessage | None:
         """One message to start now; what came with it waits in line."""
         try:
-            messages = await self._poller.receive(self._slots.wanted(), wait=LOOK_EVERY)
+            messages = await self._poller.receive(self._slots.wanted(self._desk.ahead), wait=LOOK_EVERY)
         except StoreError as error:
             self._desk.health.failed("receive", error)
             await self._poller.after_error()
@@ -260,6 +282,7 @@ class _Loop:
         drained = clock.monotonic() + settings.drain
         self._desk.draining.set()
         emit("worker.draining", running=len(self._tasks))
+        await self._desk.receive_no_more()
         await asyncio.gather(*(settled(self._desk.queue.release(message)) for message in self._slots.rest()))
         while self._tasks:
             end = min(drained, self._worker.stop_deadline or math.inf)

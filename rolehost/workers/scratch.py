@@ -18,6 +18,7 @@ from rolehost.failpoints import crossed
 from rolehost.jobs.sniffing import EXTENSIONS
 from rolehost.telemetry import emit
 from rolehost.workers.halt import Halt
+from rolehost.workers.progress import Meter
 
 if TYPE_CHECKING:
     from rolehost.environment import RoleEnvironment
@@ -39,11 +40,21 @@ class Scratch:
         folder: absolute; all that is in it goes away with the attempt.
         source: where the asset was downloaded to.
         halt: stops the job at once, where the folder takes more than the local resource has.
+        meter: how far the attempt has come.
     """
 
     folder: Path
     source: Path
     halt: Halt = field(default_factory=Halt, compare=False, repr=False)
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+
+    def report(self, percent: float) -> None:
+        """Say how far the job has come, as often as you like and from any thread; it neither waits nor raises.
+
+        Args:
+            percent: 0 to 100; what is not more than before changes nothing.
+        """
+        self.meter.note(percent)
 
 
 def scratch_root(role_environment: RoleEnvironment) -> Path:
@@ -63,12 +74,17 @@ async def scratch(root: Path, claim: Claim) -> AsyncIterator[Scratch]:
         claim: names the directory: job, attempt and token, so that no two attempts ever share one.
     """
     folder = root / f"{claim.spec.id}-{claim.attempt.number}-{claim.token}"
-    extension = EXTENSIONS.get(claim.spec.source.type)
-    made = Scratch(folder, folder / (f"source.{extension}" if extension else "source"))
+    made = Scratch(folder, folder / named_for(claim.spec.source.type))
     try:
         yield made
     finally:
         await asyncio.shield(asyncio.to_thread(_remove, folder))
+
+
+def named_for(media_type: str) -> str:
+    """What an asset's file is called: with the ending of its type, where applications may go by that."""
+    extension = EXTENSIONS.get(media_type)
+    return f"source.{extension}" if extension else "source"
 
 
 def make(place: Scratch, identity: ChildIdentity | None) -> None:

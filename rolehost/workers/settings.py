@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.jobs.retention import RetentionRules
+from rolehost.jobs.sources import SourceSettings
 from rolehost.jobs.sweeper import INTERVAL
 from rolehost.jobs.webhook_settings import WebhookSettings
 from rolehost.workers.polling import LONGEST, SHORTEST
@@ -44,6 +45,7 @@ class WorkerSettings:
         retention: how long jobs are kept when they are over (`Retention.CompletedDays`, `FailedDays`, `PoisonedDays`,
             `CancelledDays`; 0: for ever).
         webhooks: who may be told of a job's end, and what signs it (`Webhooks.SecretFile` and others).
+        sources: where sources may be fetched from (`Sources.AllowedHosts` and others).
     """
 
     slots: int = 1
@@ -63,6 +65,7 @@ class WorkerSettings:
     recovery: float = INTERVAL
     retention: RetentionRules = field(default_factory=RetentionRules)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    sources: SourceSettings = field(default_factory=SourceSettings)
 
     @property
     def renew_after(self) -> float:
@@ -111,6 +114,7 @@ class WorkerSettings:
                 cancelled=read.days("Retention.CancelledDays", default.retention.cancelled),
             ),
             webhooks=WebhookSettings.read(role_environment),
+            sources=SourceSettings.read(role_environment, environ),
         )
 
 

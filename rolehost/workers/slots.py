@@ -59,11 +59,16 @@ class Slots:
             self._freed.clear()
         return give_back
 
-    def wanted(self) -> int:
-        """How many messages to ask for: the free slots, and what they will take within a quarter of a lease."""
+    def wanted(self, within: float | None = None) -> int:
+        """How many messages to ask for: the free slots, and what they will take soon.
+
+        Args:
+            within: seconds; None: a quarter of a lease.
+        """
         ahead = 0
         if self._usual is not None:
-            ahead = min(MOST_AHEAD, int(self._count * self._lease / 4 / max(self._usual, 0.001)))
+            seconds = self._lease / 4 if within is None else within
+            ahead = min(MOST_AHEAD, int(self._count * seconds / max(self._usual, 0.001)))
         return max(1, self._count - self._taken + ahead)
 
     def line_up(self, messages: Sequence[QueueMessage]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -36,38 +35,6 @@ def test_the_worker_of_the_readme_does_its_job(service: Service) -> None:
         answer = service.command(*submit)
         assert answer.returncode == 0, answer.stderr
         assert (service.directory / "loud" / "letter.txt").read_text() == "HELLO THERE\n"
-    finally:
-        service.close()
-
-
-def test_the_queue_worker_of_the_readme_counts_and_refuses(service: Service) -> None:
-    (service.directory / "letter.txt").write_text("hello there\n")
-    (service.directory / "noise.bin").write_bytes(bytes(range(128, 256)))
-    service.define('[service]\nname = "counting"\n[roles.Counter]\nentry_point = "counting:CountingWorker"\n')
-    try:
-        service.start(front_end=False)
-        answer = service.command("submit", "--kind", "counting", "letter.txt", "noise.bin", "--output", "counts")
-        assert answer.returncode == 1, "one was refused"
-        assert (service.directory / "counts" / "count.txt").read_text() == "2 words\n"
-        (failed,) = [job for job in service.jobs() if job["state"] == "failed"]
-        assert failed["reason"] == "noise.bin is no text"
-    finally:
-        service.close()
-
-
-def test_the_entry_point_of_the_readme_runs_and_stops(service: Service) -> None:
-    service.define(
-        '[service]\nname = "beating"\n[roles.Heartbeat]\nentry_point = "heartbeat:Heartbeat"\n'
-        '[roles.Heartbeat.settings]\n"Heartbeat.Seconds" = 0.05\n'
-    )
-    service.start(front_end=False)
-    try:
-        assert service.process is not None
-        assert service.process.stdout is not None
-        assert service.process.stdout.readline() == "still here\n"
-        since = time.monotonic()
-        assert service.stop() == 0
-        assert time.monotonic() - since < 5
     finally:
         service.close()
 

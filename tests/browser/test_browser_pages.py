@@ -114,7 +114,9 @@ async def test_the_keyboard_is_enough(site: FrontEnd) -> None:
         await page.keyboard.press("Tab")
         await page.keyboard.press("ArrowRight")
         await expect(page.get_by_role("radio", name="Large")).to_be_checked()
-        await page.keyboard.press("Tab")
+        for name in ("Format", "Priority"):
+            await page.keyboard.press("Tab")
+            await expect(page.get_by_label(name)).to_be_focused()
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page.locator(".pill")).to_have_text("queued")

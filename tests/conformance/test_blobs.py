@@ -146,6 +146,16 @@ async def test_a_stream_may_be_left_early(blobs: Blobs, name: str) -> None:
     await blobs.delete(name)
 
 
+@pytest.mark.parametrize(
+    ("start", "length"), [(0, 1), (5, 300_000), (1_000_001, None), (3_071_999, 1), (3_071_000, 99_999), (0, None)]
+)
+async def test_a_part_of_a_blob(blobs: Blobs, name: str, start: int, length: int | None) -> None:
+    await blobs.put(name, LARGE)
+    pieces = [piece async for piece in blobs.stream(name, start=start, length=length)]
+    assert b"".join(pieces) == LARGE[start:][:length]
+    assert max(map(len, pieces)) <= 256 * 1024
+
+
 def _symlink(path: Path) -> None:
     target = path.with_name("elsewhere")
     target.write_bytes(b"secret")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Locator, Page, Request, async_playwright
 
 SMALL_PHONE = (320, 640)
 PHONE = (390, 844)
@@ -70,11 +70,17 @@ async def tab(
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("requestfailed", lambda request: faults.append(f"{request.url}: {request.failure}"))
+    page.on("requestfailed", lambda request: faults.extend(_fault(request)))
     try:
         yield Tab(page, faults)
     finally:
         await context.close()
+
+
+def _fault(request: Request) -> list[str]:
+    """Why a request failed; a player, and a page that is left, break off what they don't need any more."""
+    broken_off = request.failure == "net::ERR_ABORTED" and request.resource_type in {"media", "fetch"}
+    return [] if broken_off else [f"{request.url}: {request.failure}"]
 
 
 async def loaded_width(image: Locator) -> int:

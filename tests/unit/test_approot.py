@@ -17,6 +17,7 @@ from rolehost.service_model import (
     RoleModel,
     ServiceModel,
 )
+from rolehost.service_model.hooks import HookDeclaration, ProofKind
 from support.instances import make_plan, open_place, prepared, script
 
 
@@ -62,6 +63,15 @@ def test_approot_has_no_file_that_a_setting_names_as_a_key(place: Path) -> None:
     root = prepared(plan)
     assert {each.name for each in root.iterdir()} == {"keys", "presets", "legacy_bin"}
     assert [each.name for each in (root / "keys").iterdir()] == ["notes.txt"]
+
+
+def test_approot_has_no_file_of_secrets_that_a_hook_names(place: Path) -> None:
+    plan = make_plan(place, RoleModel(name="A", entry_point="m:A"))
+    hook = HookDeclaration(kind="k", proof=ProofKind.GITHUB, secret_file="github", source_url="/url")  # noqa: S106 - a name
+    for name in ("github", "other"):
+        (plan.model.directory / name).write_text(name)
+    root = prepared(replace(plan, model=replace(plan.model, hooks={"a": hook})))
+    assert {each.name for each in root.iterdir()} == {"other", "legacy_bin"}
 
 
 def test_approot_is_laid_over_by_its_folder_the_role_s_and_the_contents(place: Path) -> None:

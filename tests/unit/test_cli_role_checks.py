@@ -104,7 +104,7 @@ def test_what_a_worker_s_class_lacks_is_told(tmp_path: Path) -> None:
     for part in (
         "N13: Bare: Bare names no `kind` of job",
         "N13: Bare: Bare names no `app`",
-        "N13: Missing: Missing.kind: a kind of job is named by 1 to 50 lower-case letters",
+        "N13: Missing: Missing.kind: a kind of job is named by 1 to 46 lower-case letters",
         "N13: Missing: Missing.app: no-such-program is not found on the PATH",
         "Missing.bad_input_exit_codes has no effect: it belongs to the app, ConsoleApp(..., bad_input_exit_codes=...)",
         "OneText.app: argv is a list of texts, the program and its arguments, not 'cp {source} {target}'",

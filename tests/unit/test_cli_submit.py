@@ -223,8 +223,8 @@ def test_what_is_asked_wrongly_is_a_usage_error_before_anything_is_submitted(
 
 def test_another_kind_takes_any_file_and_any_parameters() -> None:
     Path("film.txt").write_text("a film")
-    (job,) = submit("film.txt", "--kind", "transcode", "--parameter", "codec=av1", "--parameter", "note=a=b")["jobs"]
-    assert (job["kind"], job["parameters"]) == ("transcode", {"codec": "av1", "note": "a=b"})
+    (job,) = submit("film.txt", "--kind", "film", "--parameter", "codec=av1", "--parameter", "note=a=b")["jobs"]
+    assert (job["kind"], job["parameters"]) == ("film", {"codec": "av1", "note": "a=b"})
 
 
 def test_the_same_idempotency_key_is_the_same_job(data: Path) -> None:
@@ -363,4 +363,50 @@ def test_an_output_folder_that_cannot_be_made_is_told_before_anything_is_submitt
     told = invoke("submit", "photo.png", "--output", "photo.png/out")
     assert told.exit_code == 1
     assert "the results can't be written into" in told.stderr
+    assert all_jobs(data) == []
+
+
+def test_a_url_and_a_blob_are_sources_where_the_settings_allow_them(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROLEHOST_SETTING_Sources__AllowedHosts", "*.example.org")
+    monkeypatch.setenv("ROLEHOST_SETTING_Sources__Blobs", "assets")
+    picture(data / "photo.png")
+
+    async def lend(stores: Stores) -> None:
+        await stores.blobs.put("assets/photo.png", data / "photo.png")
+
+    with_stores(data, lend)
+    url = "https://pictures.example.org/a/one.png?sig=swordfish"
+    result = invoke("submit", "--url", url, "--url", url, "--blob", "assets/photo.png", "--blob", "assets/none.png")
+    assert "swordfish" not in result.output
+    assert "there is no blob 'assets/none.png'" in result.output
+    jobs = {job.spec.source.name: job.spec.source for job in all_jobs(data)}
+    assert (sorted(jobs), jobs["one.png"].url, jobs["photo.png"].blob) == (
+        ["one.png", "photo.png"],
+        url,
+        "assets/photo.png",
+    )
+    shown = invoke("job", next(job.id for job in all_jobs(data) if job.spec.source.url)).output
+    assert "https://pictures.example.org/a/one.png\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--url", "https://example.com/x.png"], "none of those that are allowed"),
+        (["--url", "https://127.0.0.1/x.png"], "not a public one"),
+        (["--blob", "inputs/a/source"], "does not allow it"),
+        (["--blob", "../x"], "no blob name"),
+        ([], "name files, or a source that is elsewhere"),
+        (["--url", "https://a.example.org/x.png", "--batch", "b"], "a batch is made of files"),
+    ],
+)
+def test_what_no_role_would_fetch_is_refused_here(
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], why: str
+) -> None:
+    monkeypatch.setenv("ROLEHOST_SETTING_Sources__AllowedHosts", "*.example.org")
+    result = invoke("submit", *arguments)
+    assert result.exit_code == 2
+    assert why in " ".join(result.output.replace("│", " ").split())
     assert all_jobs(data) == []

@@ -104,7 +104,7 @@ async def test_refusals(
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "kind"),
     [
-        ("application/json", b"{}", 415, "unsupported-media-type"),
+        ("application/xml", b"<a/>", 415, "unsupported-media-type"),
         ("application/x-www-form-urlencoded", b"size=Small", 415, "unsupported-media-type"),
         ("multipart/form-data", b"--x--", 400, "malformed-form"),
         ("multipart/form-data; boundary=x", b"nonsense", 400, "malformed-form"),

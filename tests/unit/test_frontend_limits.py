@@ -99,7 +99,7 @@ async def test_a_chunked_body_is_cut_at_the_cap(site: FrontEnd, first: bytes) ->
 
 
 @pytest.mark.parametrize(
-    ("first", "status"), [(b"I am text" * 10, b"415"), (b"", b"408")], ids=["no picture", "nothing comes"]
+    ("first", "status"), [(b"I am text" * 500, b"415"), (b"", b"408")], ids=["no picture", "nothing comes"]
 )
 async def test_an_answer_comes_before_the_end_of_the_body(site: FrontEnd, first: bytes, status: bytes) -> None:
     async with connection(site) as (reader, writer):
@@ -177,7 +177,7 @@ async def test_what_is_no_http_elsewhere_is_a_page(site: FrontEnd, sent: bytes) 
 async def test_nonsense_after_an_early_answer_just_ends_the_connection(site: FrontEnd) -> None:
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    first = FILE + b"I am text" * 10
+    first = FILE + b"I am text" * 500
     async with connection(site) as (reader, writer):
         writer.write(head("/api/v1/jobs", b"Transfer-Encoding: chunked\r\n") + b"%x\r\n%s\r\n" % (len(first), first))
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 415 ")

@@ -45,6 +45,8 @@ def holds(told: dict[str, Any], operation: dict[str, Any], response: httpx2.Resp
     kind = str(response.headers.get("content-type"))
     if response.status_code == 304:
         return
+    if kind not in kinds and "*/*" in kinds:
+        kind = "*/*"
     assert kind in kinds, (response.status_code, kind)
     for name in described.get("headers", {}):
         assert name in response.headers
@@ -59,6 +61,13 @@ async def test_it_is_openapi_3_1_and_needs_nothing_from_elsewhere(site: FrontEnd
     assert "http://" not in response.text.replace("http://127.0.0.1", "")
     assert (await site.client.get("/docs")).status_code == 404
     assert set(response.json()["paths"]) == {
+        "/api/v1/kinds",
+        "/api/v1/batches",
+        "/api/v1/batches/{batch_id}",
+        "/api/v1/batches/{batch_id}/cancel",
+        "/api/v1/batches/{batch_id}/jobs",
+        "/api/v1/batches/{batch_id}/results.zip",
+        "/api/v1/batches/{batch_id}/seal",
         "/api/v1/jobs",
         "/api/v1/jobs/{job_id}",
         "/api/v1/jobs/{job_id}/result",
@@ -165,6 +174,9 @@ async def test_every_documented_answer_of_the_others_is_given(
             await given("GET", path, which)
     tag = (await given("GET", paths[1], "completed")).headers["etag"]
     await given("GET", paths[1], "completed", headers={"If-None-Match": tag})
+    await given("GET", paths[1], "completed", headers={"Range": "bytes=0-9"})
+    await given("GET", paths[1], "completed", headers={"Range": "bytes=99999999-"})
+    await given("GET", "/api/v1/kinds")
     await given("GET", "/api/v1/jobs")
     await given("GET", "/api/v1/jobs?limit=0")
     await given("GET", "/api/v1/instances")

@@ -38,7 +38,7 @@ async def test_the_page_of_a_completed_job(site: FrontEnd, jobs: dict[str, Job])
         for image in re.findall("<img[^>]*>", text):
             assert "favicon" in image
         assert "<dt>Kind</dt><dd>shout</dd>" in text
-        assert ">loudness=11</code>" in text
+        assert "<dt>loudness</dt><dd>11</dd>" in text
         assert "<b>Result</b>" in text
         assert f"{name}-made.txt" in text
         assert kind in text
@@ -51,7 +51,7 @@ async def test_the_page_of_a_completed_job(site: FrontEnd, jobs: dict[str, Job])
 async def test_the_pages_of_other_states(site: FrontEnd, jobs: dict[str, Job]) -> None:
     running = (await site.client.get(f"/jobs/{jobs['running'].id}")).text
     assert "Being made" in running
-    assert "greeting=Hello, &lt;b&gt;world" in running
+    assert "<dt>greeting</dt><dd>Hello, &lt;b&gt;world" in running
     poisoned = (await site.client.get(f"/jobs/{jobs['poisoned'].id}")).text
     assert "There is no result: the job is poisoned." in poisoned
     assert "<dt>Parameters</dt><dd>none</dd>" in poisoned
@@ -76,6 +76,6 @@ async def test_thumbnails_have_a_kind_too(site: FrontEnd, tmp_path: Path) -> Non
     seed = Seed(site.stores, tmp_path)
     job = await seed.completed(await seed.queued("a.png"))
     text = (await site.client.get(f"/jobs/{job.id}")).text
-    assert "<dt>Kind</dt><dd>thumbnail</dd>" in text
+    assert '<dt>Kind</dt><dd>Thumbnails <span class="muted">thumbnail</span></dd>' in text
     assert "<dt>Asked for</dt><dd>Medium, PNG, inside 512 \N{MULTIPLICATION SIGN} 512 px</dd>" in text
     assert "SHA-256 of the thumbnail" in text

@@ -68,7 +68,8 @@ async def test_a_webhook_that_can_not_be_told_is_refused_at_once(site: FrontEnd,
     if path != "/jobs":
         assert [each["field"] for each in answer.json()["errors"]] == ["webhook"]
     else:
-        assert f'value="{url}" aria-invalid="true" aria-describedby="webhook-fault"' in answer.text
+        marked = 'aria-invalid="true" aria-describedby="field-webhook-fault field-webhook-hint"'
+        assert f'value="{url}" {marked}' in answer.text
     assert (await site.jobs.list()).jobs == []
 
 

@@ -68,7 +68,7 @@ def test_a_users_kind_takes_any_file_and_any_text() -> None:
     assert kind.queue == "ocr-2-jobs"
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a-", "a--b", "a/b", "a" * 51, "ä", "a\n"])
+@pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a-", "a--b", "a/b", "a" * 47, "ä", "a\n"])
 def test_what_can_name_no_queue_is_no_kind(name: str) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         kind_named(name)
@@ -125,7 +125,7 @@ def test_every_type_is_known_by_its_first_bytes(head: bytes, media_type: str) ->
     ],
 )
 def test_lookalikes_are_not_taken(head: bytes) -> None:
-    assert sniff(head) == UNKNOWN
+    assert sniff(head) not in PICTURES
 
 
 def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_a_lease_that_stands_still_is_woken_once_and_taken_over(bench: Ben
 
 
 async def test_without_any_sweeper_a_marked_message_brings_its_job_back_after_one_lease(bench: Bench) -> None:
-    job, queue = await bench.submit(), bench.desk.queue
+    job, queue = await bench.submit(), bench.stores.queue(bench.desk.queue.name)
     (message,) = await receive(queue, hide=bench.desk.hiding)
     claim = await begin(bench.desk, message)
     assert claim is not None

@@ -66,6 +66,8 @@ async def test_a_file_that_is_ours_to_take_is_taken_and_another_stays(bench: Ben
     taken, kept = bench.asked(consume=True), bench.asked()
     await bench.submitter.submit(taken)
     await bench.submitter.submit(kept)
+    assert taken.path is not None
+    assert kept.path is not None
     assert (taken.path.exists(), kept.path.exists()) == (False, True)
 
 
@@ -225,6 +227,7 @@ async def test_keys_are_not_kept_in_clear(bench: Bench) -> None:
 async def test_a_link_is_no_asset(bench: Bench) -> None:
     asked = bench.asked()
     link = bench.folder / "link"
+    assert asked.path is not None
     os.symlink(asked.path, link)  # noqa: PTH211 - the text form reads the right way round
     with pytest.raises(SubmissionError):
         await bench.submitter.submit(bench.asked(path=link))

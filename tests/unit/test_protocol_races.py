@@ -82,7 +82,7 @@ async def test_an_attempt_never_publishes_what_another_one_left(bench: Bench) ->
     assert row.state is JobState.RUNNING
     assert len(await bench.blobs(f"results/{job.id}/")) == 1
     found = WakeUp(job=job.id, spec=job.spec, seen=row.version)
-    await bench.desk.queue.put(found.encode(), message_id=f"{job.id}:again")
+    await bench.stores.queue(bench.desk.queue.name).put(found.encode(), message_id=f"{job.id}:again")
     await bench.process(making(b"the second one's"))  # type: ignore[arg-type]
     row = await bench.row(job.id)
     assert row.result is not None

@@ -33,7 +33,9 @@ from rolehost.service_model import (
     load,
     write_model,
 )
+from rolehost.service_model.worker import CONFIGURED
 from support.cloud_service import CSCFG, CSDEF, Copy
+from support.declarations import python_workers, workers
 
 _Part = TypeVar("_Part")
 
@@ -104,7 +106,8 @@ def roles(draw: st.DrawFn, name: str, ports: list[int], probes: list[str]) -> Ro
         )
     )
     names = draw(st.lists(NAMES, min_size=3, max_size=3, unique_by=folded))
-    program = draw(st.none() | COMMANDS)
+    runs = draw(st.sampled_from(["program", "class", "worker"]))
+    declared = workers(f"kind-{len(ports)}") if runs == "worker" else python_workers(f"kind-{len(ports)}") | st.none()
     first = 10_000 * (1 + len(ports))
     endpoint = InputEndpoint(
         name=names[0],
@@ -135,8 +138,9 @@ def roles(draw: st.DrawFn, name: str, ports: list[int], probes: list[str]) -> Ro
     return RoleModel(
         name=name,
         kind=draw(st.sampled_from(RoleKind)),
-        entry_point="" if program else "package.module:Class",
-        program=program or "",
+        entry_point={"program": "", "class": "package.module:Class", "worker": CONFIGURED}[runs],
+        program=draw(COMMANDS) if runs == "program" else "",
+        worker=None if runs == "program" else draw(declared),
         execution_context=draw(CONTEXTS),
         instances=draw(st.integers(1, len(instance_input.public_ports)).map(lambda count: min(count, 1000))),
         settings=draw(mappings(SETTINGS, VALUES)),

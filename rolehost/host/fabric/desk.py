@@ -264,8 +264,8 @@ def _read(source: Path, configuration: Path | None, environ: Mapping[str, str]) 
 
 
 def _is_other_code(running: ServiceModel, model: ServiceModel) -> bool:
-    """Whether roles take their classes from elsewhere than what runs: nobody has seen that these can be loaded."""
-    old, new = [[role.entry_point for role in each.roles.values()] for each in (running, model)]
+    """Whether roles take their classes or programs from elsewhere than what runs: nobody has seen that these start."""
+    old, new = [[(role.entry_point, role.worker) for role in each.roles.values()] for each in (running, model)]
     return running.directory != model.directory or old != new
 
 

@@ -97,12 +97,13 @@ def _wanted(plan: PlanFacts) -> Mapping[PurePosixPath, Path]:
 
 
 def _secrets(plan: PlanFacts, directory: Path) -> Iterator[Path]:
-    """The files that settings of any role name as keys or secrets, as they are written and where they are."""
+    """The files that settings of any role and hooks name as keys or secrets, as they are written and where they are."""
+    named = [hook.secret_file for hook in plan.model.hooks.values()]
     for role in plan.model.roles.values():
-        for name, value in role.settings.items():
-            if value and _NAMES_A_SECRET.fullmatch(name):
-                yield directory / value
-                yield (directory / value).resolve()
+        named += [value for name, value in role.settings.items() if _NAMES_A_SECRET.fullmatch(name)]
+    for value in filter(None, named):
+        yield directory / value
+        yield (directory / value).resolve()
 
 
 def _entries(directory: Path, left_out: AbstractSet[Path]) -> list[Path]:

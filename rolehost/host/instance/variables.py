@@ -9,13 +9,18 @@ from rolehost.environment import Snapshot
 from rolehost.errors import RoleEnvironmentError
 from rolehost.host.instance import approot
 from rolehost.host.instance.plan_facts import PlanFacts
+from rolehost.jobs.declared import told_kinds
+from rolehost.jobs.kinds import KINDS
 from rolehost.processes import MARKER
 from rolehost.service_model import StartupTask
+from rolehost.service_model.hooks import HOOKS
+from rolehost.service_model.worker import DECLARATION
 from rolehost.service_model.xpaths import InstanceValue, parse_instance_value
 
 _TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 _DECLARED = "ROLEHOST_ROLE_VARIABLES"
 _ENDPOINT = "WaRuntimeEndpoint"
+_OURS = frozenset({MARKER, _DECLARED, _ENDPOINT, KINDS, DECLARATION, HOOKS})
 
 
 def of_role(plan: PlanFacts, snapshot: Snapshot, runtime_endpoint: str, probe: str) -> dict[str, str]:
@@ -34,6 +39,9 @@ def of_role(plan: PlanFacts, snapshot: Snapshot, runtime_endpoint: str, probe: s
         "ROLEHOST_PROBE": probe,
         _DECLARED: json.dumps(list(declared)),
         "ROLEHOST_DRAIN_SECONDS": f"{plan.model.drain_seconds:g}",
+        KINDS: told_kinds(plan.model),
+        **_declaration(plan),
+        **_hooks(plan),
     }
 
 
@@ -83,9 +91,19 @@ def _values(snapshot: Snapshot, plain: Mapping[str, str], xpaths: Mapping[str, s
     return {**plain, **{name: resolve(xpath, snapshot) for name, xpath in xpaths.items()}}
 
 
+def _declaration(plan: PlanFacts) -> dict[str, str]:
+    return {DECLARATION: json.dumps(plan.role.worker.to_table())} if plan.role.worker else {}
+
+
+def _hooks(plan: PlanFacts) -> dict[str, str]:
+    hooks = plan.model.hooks.items()
+    told = {name: hook.found_from(plan.model.directory).to_table() for name, hook in hooks}
+    return {HOOKS: json.dumps(told)} if told else {}
+
+
 def _base(plan: PlanFacts, declared: Mapping[str, str]) -> dict[str, str]:
     temp = str(plan.data.temp(plan.instance_id))
-    inherited = {name: value for name, value in plan.environ.items() if name not in {MARKER, _DECLARED, _ENDPOINT}}
+    inherited = {name: value for name, value in plan.environ.items() if name not in _OURS}
     return {
         **inherited,
         **dict.fromkeys(_TEMPORARY, temp),  # a role may declare others, as those of a larger local resource

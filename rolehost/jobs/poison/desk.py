@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,7 +169,7 @@ class PoisonDesk:
             raise InvalidParameterError(f"{entry_id} can't be replayed: {entry.why_not}", "id")
         if entry.replays and not again:
             raise _already(entry_id, entry.replays[-1].job)
-        if entry.job:
+        if entry.job and entry.job.spec.source.kept:
             await self._stores.blobs.facts(entry.job.spec.source.blob)
 
     async def purge(self, entry_id: str) -> None:
@@ -227,20 +227,26 @@ class PoisonDesk:
         raise StoreUnavailableError(f"job {origin} could not be replayed: others were at it at the same time")
 
     async def _place(self, job: Job, new: str) -> Job:
-        """The new job, with its own copy of the input."""
+        """The new job: with its own copy of an upload, and with the same URL or lent blob as the old one."""
+        source = job.spec.source
+        again = Submission(
+            name=source.name,
+            url=source.url,
+            blob=source.blob if source.lent else "",
+            kind=job.spec.kind,
+            key=f"replay-of-{job.id}",  # others may finish it: no failure of ours may take its input away
+            origin=job.id,
+            batch=job.spec.batch,
+            webhook=job.spec.webhook,
+            priority=job.spec.priority,
+            group=job.spec.group,
+        )
+        if not source.kept:
+            return await self._submitter.place(again, new, job.spec.parameters, source.type)
         with tempfile.TemporaryDirectory(prefix="rolehost-replay-") as folder:
             copy = Path(folder) / "source"
-            await self._stores.blobs.download(job.spec.source.blob, copy)
-            again = Submission(
-                path=copy,
-                name=job.spec.source.name,
-                kind=job.spec.kind,
-                key=f"replay-of-{job.id}",  # others may finish it: no failure of ours may take its input away
-                origin=job.id,
-                batch=job.spec.batch,
-                webhook=job.spec.webhook,
-            )
-            return await self._submitter.place(again, new, job.spec.parameters, job.spec.source.type)
+            await self._stores.blobs.download(source.blob, copy)
+            return await self._submitter.place(replace(again, path=copy), new, job.spec.parameters, source.type)
 
     async def _ended_badly(self, job_id: str) -> Job:
         job = await self._jobs.read(job_id)

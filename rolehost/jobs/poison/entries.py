@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rolehost import clock
+from rolehost.errors import NotAWakeUpError
 from rolehost.jobs.job import CAPS, Job, JobState
+from rolehost.jobs.levels import kind_of
+from rolehost.jobs.wake_up import WakeUp
 
 if TYPE_CHECKING:
     from rolehost.jobs.poison.provenance import Provenance
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
 CAUSES = (*CAPS, "deadline", "poison_now")
 """The words that a poisoned job's reason begins with."""
 LETTER_CAUSES = ("orphan", "malformed")
-QUEUE_END = "-jobs"
-"""How the queues of jobs end: what lies in other queues is none of ours."""
 _MARK = "m-"
-_QUEUE = re.compile(r"(?=.{3,56}\Z)[a-z0-9]+(-[a-z0-9]+)*-jobs", re.ASCII)
 
 
 class Sort(StrEnum):
@@ -64,6 +63,19 @@ class Letter:
         """An id that stands for queue and message, and is no job's."""
         return letter_id(self.queue, self.message.id)
 
+    @property
+    def body(self) -> str:
+        """The message's body; of the URLs in one of ours only what is shown of them anywhere."""
+        try:
+            woken = WakeUp.decode(self.message.body)
+        except NotAWakeUpError:
+            return self.message.body
+        spec = woken.spec
+        if spec is None or not (spec.webhook or spec.source.url):
+            return self.message.body
+        source = replace(spec.source, url=spec.source.shown_url)
+        return replace(woken, spec=replace(spec, webhook=spec.webhook_to, source=source)).encode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -97,7 +109,7 @@ class Entry:
     def kind(self) -> str:
         """The kind of job."""
         if self.letter:
-            return self.letter.queue.removesuffix(QUEUE_END)
+            return kind_of(self.letter.queue) or self.letter.queue
         return self.job.spec.kind if self.job else ""
 
     @property
@@ -156,7 +168,7 @@ class Entry:
             {"number": attempt.number, "detail": attempt.detail, "stdout": attempt.stdout, "stderr": attempt.stderr}
             for attempt in (self.job.attempts if self.job else ())
         ]
-        body = self.letter.message.body if self.letter else None
+        body = self.letter.body if self.letter else None
         return self.to_json() | {"outputs": outputs, "body": body, "provenance": kin.to_json()}
 
 
@@ -187,4 +199,4 @@ def from_letter_id(text: str) -> tuple[str, str] | None:
         queue, mark, message_id = base64.b64decode(packed, b"-_", validate=True).decode().partition("\0")
     except (binascii.Error, ValueError):
         return None
-    return (queue, message_id) if mark and _QUEUE.fullmatch(queue) else None
+    return (queue, message_id) if mark and kind_of(queue) else None

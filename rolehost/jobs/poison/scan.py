@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from rolehost import clock
 from rolehost.errors import InvalidParameterError, NotAWakeUpError
 from rolehost.jobs.job import JobState
-from rolehost.jobs.poison.entries import QUEUE_END, Entry, Letter
+from rolehost.jobs.levels import kind_of
+from rolehost.jobs.poison.entries import Entry, Letter
 from rolehost.jobs.replays import REPLAYS, Replay, Replays
 from rolehost.jobs.table import BURIED, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
@@ -186,7 +187,7 @@ class Scan:
         """The states, then the queues; from one of them on."""
         phases: list[str] = [*self._wanted.states]
         if self._wanted.letters:
-            phases += [_QUEUE + name for name in await self._stores.queues() if name.endswith(QUEUE_END)]
+            phases += [_QUEUE + name for name in await self._stores.queues() if kind_of(name)]
         if begin.startswith(_QUEUE):  # the queue may be gone by now
             return [phase for phase in phases if phase.startswith(_QUEUE) and phase >= begin]
         if begin and begin not in phases:

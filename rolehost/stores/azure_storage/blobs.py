@@ -90,11 +90,11 @@ class AzureBlobs:
             raise files.translated(error) from error
         return BlobFacts(name=name, size=size, sha256=digest.hexdigest())
 
-    async def stream(self, name: str) -> AsyncIterator[bytes]:
+    async def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Blobs.stream`."""
         blob = self._blob(name)
         with translated(self._what):
-            found = await self._opened(blob, name)
+            found = await self._opened(blob, name, start, length)
             async for piece in found.chunks():
                 for place in range(0, len(piece), _STREAMED):
                     yield piece[place : place + _STREAMED]
@@ -139,9 +139,12 @@ class AzureBlobs:
     def _blob(self, name: str) -> BlobClient:
         return self._container.get_blob_client(names.blob_name(name, _LONGEST_NAME))
 
-    async def _opened(self, blob: BlobClient, name: str) -> StorageStreamDownloader[bytes]:
+    async def _opened(
+        self, blob: BlobClient, name: str, start: int = 0, length: int | None = None
+    ) -> StorageStreamDownloader[bytes]:
+        whole = not start and length is None
         try:
-            return await blob.download_blob()
+            return await blob.download_blob(None if whole else start, length)
         except ResourceNotFoundError:
             raise NotFoundError(f"there is no blob {name!r}") from None
 

@@ -29,7 +29,7 @@ from rolehost.stores.azure_storage.wire import (
     sent,
     shown,
 )
-from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage, no_session
 
 LIMITS: Final = QueueLimits(largest_message=64 * 1024, longest_hiding=7 * 24 * 3600.0, receives_per_call=32)
 CAPABILITIES: Final = QueueCapabilities(waits=False, rewrites_body=True, native_dead_letters=False, knows_depth=True)
@@ -115,8 +115,9 @@ class AzureQueue:
         """What this engine can do."""
         return CAPABILITIES
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
         """See `Queue.put`."""
+        no_session(session)
         hidden = _seconds(delay)
         letter = Envelope(id=names.text(message_id, "message_id"), body=_checked(body))
         with translated(self._what):

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -55,12 +57,15 @@ class FileBlobs:
         """See `Blobs.download`."""
         return await self._in_thread(lambda: self._download(names.blob_name(name, _LONGEST_NAME), target))
 
-    async def stream(self, name: str) -> AsyncIterator[bytes]:
+    async def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See `Blobs.stream`."""
         # A buffered file has a lock of its own: closing waits for a read that a cancelled caller left behind.
         blob = await self._in_thread(lambda: os.fdopen(self._open(names.blob_name(name, _LONGEST_NAME)), "rb", PIECE))
+        left = sys.maxsize if length is None else length
         with blob:
-            while piece := await self._in_thread(lambda: blob.read(PIECE)):
+            blob.seek(start)
+            while left and (piece := await self._in_thread(partial(blob.read, min(PIECE, left)))):
+                left -= len(piece)
                 yield piece
 
     async def facts(self, name: str) -> BlobFacts:

@@ -15,7 +15,7 @@ from rolehost.stores import names
 from rolehost.stores.embedded.bells import LOOK_EVERY, Bells
 from rolehost.stores.embedded.reader import Reader
 from rolehost.stores.embedded.writer import Transaction, Writer
-from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage, no_session
 
 LIMITS: Final = QueueLimits(largest_message=64 * 1024, longest_hiding=7 * 24 * 3600.0, receives_per_call=32)
 CAPABILITIES: Final = QueueCapabilities(waits=True, rewrites_body=True, native_dead_letters=False, knows_depth=True)
@@ -63,8 +63,9 @@ class EmbeddedQueue:
         """What this engine can do."""
         return CAPABILITIES
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
         """See `Queue.put`."""
+        no_session(session)
         await self._writer.do(lambda transaction: put(transaction, self._name, body, message_id, delay))
 
     async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:

@@ -62,8 +62,12 @@ class Administration:
         """Whether there is one; whether we may use it is another question."""
         return self._client is not None
 
-    async def make_queue(self, name: str) -> None:
+    async def make_queue(self, name: str, *, sessions: bool = False) -> None:
         """Make a queue; one that is there already is left as it is.
+
+        Args:
+            name: its name.
+            sessions: whether every message has to name its session.
 
         Raises:
             NotFoundError: it isn't there, and we may not make it.
@@ -75,7 +79,9 @@ class Administration:
 
         async def making(client: ServiceBusAdministrationClient) -> None:
             with suppress(ResourceExistsError):  # another process was faster
-                await client.create_queue(name, lock_duration=LOCK, max_delivery_count=DELIVERIES)
+                await client.create_queue(
+                    name, lock_duration=LOCK, max_delivery_count=DELIVERIES, requires_session=sessions
+                )
 
         try:
             await self._ask(making(self._client), f"make the queue {name!r}")

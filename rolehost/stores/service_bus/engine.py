@@ -10,10 +10,12 @@ from typing import Self
 
 from rolehost.errors import InvalidParameterError
 from rolehost.stores import names
+from rolehost.stores.queues import ORDERED
 from rolehost.stores.service_bus.administration import Administration, QueueFacts
 from rolehost.stores.service_bus.link import Pulse
 from rolehost.stores.service_bus.namespace import Bounds, Credential, Namespace, Reach
 from rolehost.stores.service_bus.queues import ServiceBusQueue
+from rolehost.stores.service_bus.session_queue import SessionQueue
 
 # The SDK writes warnings of its own about what we translate and tell as facts: not on a terminal.
 logging.getLogger("azure.servicebus").addHandler(logging.NullHandler())
@@ -66,7 +68,8 @@ class ServiceBusQueues:
             InvalidParameterError: no queue can have this name.
         """
         if name not in self._queues:
-            self._queues[name] = ServiceBusQueue(name, self._namespace, self._client, self._administration, self._pulse)
+            made = SessionQueue if name.endswith(ORDERED) else ServiceBusQueue
+            self._queues[name] = made(name, self._namespace, self._client, self._administration, self._pulse)
         return self._queues[name]
 
     async def queues(self) -> Sequence[str]:

@@ -42,7 +42,7 @@ class Held:
 
     def renewed(self) -> None:
         """Its lock was renewed just now."""
-        self.renew_at = _renewal(self.message.locked_until_utc)
+        self.renew_at = renewal(self.message.locked_until_utc)
 
 
 class Holdings:
@@ -67,7 +67,7 @@ class Holdings:
 
     def add(self, message: ServiceBusReceivedMessage, hide: float) -> str:
         """Hold a message for so long; the answer is its receipt."""
-        held = Held(message, clock.monotonic() + hide, _renewal(message.locked_until_utc))
+        held = Held(message, clock.monotonic() + hide, renewal(message.locked_until_utc))
         return self._enter(held)
 
     def _enter(self, held: Held) -> str:
@@ -156,7 +156,7 @@ class Holdings:
             self._held.pop(receipt, None)
 
 
-def _renewal(locked_until: datetime | None) -> float:
+def renewal(locked_until: datetime | None) -> float:
     """When to renew a lock: at half of what is left of it, however far our wall clock is from the broker's."""
     left = _SHORTEST_LOCK if locked_until is None else (locked_until - clock.now()).total_seconds()
     return clock.monotonic() + min(max(left, _SHORTEST_LOCK), _LONGEST_LOCK) / 2

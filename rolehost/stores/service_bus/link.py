@@ -162,7 +162,7 @@ class Link(Generic[Handle]):
         opening = asyncio.ensure_future(handle.__aenter__())
         try:
             await asyncio.wait([opening], timeout=self.bounds.opening)
-            self._socket = _socket_of(handle)
+            self._socket = socket_of(handle)
             if opening.done():
                 opening.result()
                 return handle
@@ -184,7 +184,7 @@ class Link(Generic[Handle]):
 
     def _let_close(self, handle: Handle, opening: asyncio.Future[Any] | None = None) -> None:
         socket, self._socket = self._socket, None
-        task = asyncio.create_task(_close(handle, socket, opening), name=f"close a link of {self._store}")
+        task = asyncio.create_task(close_handle(handle, socket, opening), name=f"close a link of {self._store}")
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
 
@@ -214,7 +214,16 @@ class Link(Generic[Handle]):
             await asyncio.wait(set(self._closings))
 
 
-async def _close(handle: SdkLink, socket: asyncio.Transport | None, opening: asyncio.Future[Any] | None) -> None:
+async def close_handle(
+    handle: SdkLink, socket: asyncio.Transport | None, opening: asyncio.Future[Any] | None = None
+) -> None:
+    """Close a link of the SDK's, whatever becomes of it, and the socket below.
+
+    Args:
+        handle: the link.
+        socket: see `socket_of`; asked for before the link is closed.
+        opening: what opens it, if that isn't over.
+    """
     try:
         async with asyncio.timeout(CLOSING):
             if opening is not None:
@@ -228,7 +237,7 @@ async def _close(handle: SdkLink, socket: asyncio.Transport | None, opening: asy
             socket.abort()
 
 
-def _socket_of(handle: SdkLink) -> asyncio.Transport | None:
+def socket_of(handle: SdkLink) -> asyncio.Transport | None:
     """The socket below a link. The SDK forgets to close it when the other side has vanished."""
     found: Any = handle
     for name in ("_handler", "_connection", "_transport", "writer", "transport"):

@@ -19,13 +19,17 @@ _WHOLE_ID: Final = "rolehost-id"
 _WAKE: Final = re.compile(r"(.*:)([0-9]{1,9})", re.DOTALL)
 
 
-def outgoing(body: str, message_id: str, delay: float) -> ServiceBusMessage:
+def outgoing(body: str, message_id: str, delay: float, session: str = "") -> ServiceBusMessage:
     """A message to send; with a delay it is scheduled."""
     at = clock.now() + timedelta(seconds=delay) if delay > 0 else None
+    in_session = session or None
     if len(message_id) <= _LONGEST_ID:
-        return ServiceBusMessage(body.encode(), message_id=message_id, scheduled_enqueue_time_utc=at)
+        return ServiceBusMessage(
+            body.encode(), message_id=message_id, scheduled_enqueue_time_utc=at, session_id=in_session
+        )
     return ServiceBusMessage(
         body.encode(),
+        session_id=in_session,
         message_id=hashlib.sha256(message_id.encode()).hexdigest(),
         application_properties={_WHOLE_ID: message_id},
         scheduled_enqueue_time_utc=at,

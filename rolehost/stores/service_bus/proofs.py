@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -11,6 +11,7 @@ from azure.servicebus import ServiceBusMessage
 
 from rolehost.errors import NotFoundError, StoreForbiddenError
 from rolehost.stores.proofs import Proof, Proved, QueueSettings, Rights, Trial, own_name, prove_queue
+from rolehost.stores.queues import ORDERED
 from rolehost.stores.service_bus.engine import ServiceBusQueues
 from rolehost.stores.service_bus.failures import translate
 from rolehost.stores.service_bus.namespace import Namespace, Reach
@@ -24,7 +25,9 @@ _CLAIMS: Final = {"Sender": "Send", "Receiver": "Listen", "Owner": "Manage"}
 _WITHOUT: Final = "without it queues are not made on first use, and depths are unknown"
 
 
-async def prove(connection: str, names: Sequence[str], *, reach: Reach | None = None) -> Proved:
+async def prove(
+    connection: str, names: Sequence[str], *, spare: Collection[str] = (), reach: Reach | None = None
+) -> Proved:
     """Try all that the service does with a namespace.
 
     Where we may manage, on a queue that is made for it and goes with it; elsewhere on the service's own, where a
@@ -33,6 +36,7 @@ async def prove(connection: str, names: Sequence[str], *, reach: Reach | None = 
     Args:
         connection: see `ServiceBusQueues.open`.
         names: the service's queues.
+        spare: those of them that it can do without.
         reach: see `ServiceBusQueues.open`.
 
     Raises:
@@ -46,7 +50,7 @@ async def prove(connection: str, names: Sequence[str], *, reach: Reach | None = 
             proved.add(await _on_its_own(namespace, queues, rights))
         else:
             for name in names:
-                proved.add(await _on_the_services(namespace, queues, name, rights))
+                proved.add(await _on_the_services(namespace, queues, name, rights, optional=name in spare))
     finally:
         await queues.close()
     return proved
@@ -90,13 +94,17 @@ async def _on_its_own(namespace: Namespace, queues: ServiceBusQueues, rights: Ri
     return proved
 
 
-async def _on_the_services(namespace: Namespace, queues: ServiceBusQueues, name: str, rights: Rights) -> Proved:
+async def _on_the_services(
+    namespace: Namespace, queues: ServiceBusQueues, name: str, rights: Rights, *, optional: bool
+) -> Proved:
     proved = Proved()
     trial = Trial(proved, f'queue "{name}"', "queue", rights)
 
+    a_check = ServiceBusMessage("a check", session_id=own_name() if name.endswith(ORDERED) else None)
+
     async def send() -> bool:
         async with namespace.client() as client, client.get_queue_sender(name) as sender:
-            numbers = await sender.schedule_messages(ServiceBusMessage("a check"), datetime.now(UTC) + _LATER)
+            numbers = await sender.schedule_messages(a_check, datetime.now(UTC) + _LATER)
             await sender.cancel_scheduled_messages(numbers)
         return True
 
@@ -104,8 +112,9 @@ async def _on_the_services(namespace: Namespace, queues: ServiceBusQueues, name:
         await queues.queue(name).prove()
         return True
 
-    await trial.of("send", _answered(send(), "send", f"queue {name!r} of {namespace.host}"))
-    await trial.of("receive", listen())
+    sent = await trial.of("send", _answered(send(), "send", f"queue {name!r} of {namespace.host}"), optional=optional)
+    if sent or not optional:
+        await trial.of("receive", listen(), optional=optional)
     return proved
 
 

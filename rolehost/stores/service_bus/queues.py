@@ -11,7 +11,15 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBu
 
 from rolehost.errors import LimitExceededError, ReceiptMismatchError
 from rolehost.stores import names
-from rolehost.stores.queues import DeadPage, QueueCapabilities, QueueCounts, QueueLimits, QueueMessage
+from rolehost.stores.queues import (
+    ORDERED,
+    DeadPage,
+    QueueCapabilities,
+    QueueCounts,
+    QueueLimits,
+    QueueMessage,
+    no_session,
+)
 from rolehost.stores.service_bus.administration import Administration
 from rolehost.stores.service_bus.dead_letters import DeadLetters, browse
 from rolehost.stores.service_bus.holding import Holdings
@@ -54,7 +62,7 @@ class ServiceBusQueue:
         options = namespace.link_options()
 
         async def make_queue() -> None:
-            await administration.make_queue(name)
+            await administration.make_queue(name, sessions=name.endswith(ORDERED))
 
         def receiver(**more: Any) -> Callable[[], ServiceBusReceiver]:
             return lambda: client.get_queue_receiver(name, **options, **more)
@@ -85,13 +93,18 @@ class ServiceBusQueue:
     def capabilities(self) -> QueueCapabilities:
         """What this engine can do."""
         return QueueCapabilities(
-            waits=True, rewrites_body=False, native_dead_letters=True, knows_depth=self._administration.present
+            waits=True,
+            rewrites_body=False,
+            native_dead_letters=True,
+            knows_depth=self._administration.present,
+            answers_at_once=False,
+            sessions=True,
         )
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
         """See `Queue.put`."""
-        size = _size(body)
-        _hiding(delay)
+        no_session(session)
+        size = self._checked(body, delay)
         await self._outgoing.send(outgoing(body, names.text(message_id, "message_id"), delay), size)
 
     async def receive(self, count: int, *, hide: float, wait: float = 0.0) -> Sequence[QueueMessage]:
@@ -147,13 +160,23 @@ class ServiceBusQueue:
 
     async def dead_letter(self, message: QueueMessage, *, reason: str, description: str = "") -> None:
         """See `Queue.dead_letter`."""
-        cause = names.text(reason, "reason")[:_LONGEST_TEXT]
-        story = names.text(description, "description")[:_LONGEST_TEXT]
+        cause, story = self._explained(reason, description)
         await self._settle(
             message,
             "dead-letter",
             lambda receiver, ours: receiver.dead_letter_message(ours, reason=cause, error_description=story),
         )
+
+    @staticmethod
+    def _explained(reason: str, description: str) -> tuple[str, str]:
+        """As much of both as a dead letter takes."""
+        return names.text(reason, "reason")[:_LONGEST_TEXT], names.text(description, "description")[:_LONGEST_TEXT]
+
+    @staticmethod
+    def _checked(body: str, hiding: float) -> int:
+        """The size of a body; it and the time have to be within the limits."""
+        _hiding(hiding)
+        return _size(body)
 
     async def _settle(
         self,
@@ -200,7 +223,12 @@ class ServiceBusQueue:
 
     async def counts(self) -> QueueCounts:
         """See `Queue.counts`."""
-        return await self._administration.counts(self._name, len(self._holdings))
+        return await self._administration.counts(self._name, self._held)
+
+    @property
+    def _held(self) -> int:
+        """How many messages we have."""
+        return len(self._holdings)
 
     async def prove(self) -> None:
         """One round trip that proves that the broker is there, and that we may receive.

@@ -8,6 +8,7 @@ from support.service_bus.amqp_types import Described, Symbol
 
 VENDOR = "com.microsoft:"
 SERVER_BUSY = VENDOR + "server-busy"
+NO_SESSION = VENDOR + "timeout"
 LOCK_LOST = VENDOR + "message-lock-lost"
 NOT_FOUND = "amqp:not-found"
 NOT_ALLOWED = "amqp:not-allowed"

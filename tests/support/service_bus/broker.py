@@ -6,9 +6,10 @@ import asyncio
 import ssl
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rolehost.stores.queues import ORDERED
 from support.service_bus.amqp_errors import FORCED, NOT_ALLOWED, NOT_FOUND, UNAUTHORIZED, VENDOR, AmqpError
 from support.service_bus.amqp_types import Described, Int, Symbol, section, sections
 from support.service_bus.management import manage
@@ -79,6 +80,7 @@ class Broker:
         self.errors: list[Exception] = []
         self.requests: list[tuple[str, str]] = []
         self.attached: list[str] = []
+        self.waiting: list[Callable[[], None]] = []
         self._makes_queues = makes_queues
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -109,6 +111,9 @@ class Broker:
                     entity.tick()
                     self.pump(entity)
                     self.pump(entity.dead)
+                waiting, self.waiting = self.waiting, []
+                for try_again in waiting:
+                    try_again()
 
     def play_dead(self, *, hung: bool) -> None:
         """Stop answering, or go on with what came in meanwhile."""
@@ -146,7 +151,8 @@ class Broker:
         name, _, sub = path.partition("/")
         queue = self.queues.get(name.lower())
         if queue is None and self._makes_queues is not None:
-            queue = self.queues[name.lower()] = QueueEntity(name, self._makes_queues)
+            options = replace(self._makes_queues, requires_session=name.endswith(ORDERED))
+            queue = self.queues[name.lower()] = QueueEntity(name, options)
         if queue is None:
             raise AmqpError(NOT_FOUND, f"The messaging entity '{path}' could not be found.", 404)
         return queue.dead if queue.dead is not None and sub.lower() == DEAD_LETTERS.lower() else queue
@@ -157,7 +163,6 @@ class Broker:
         Raises:
             AmqpError: there is nothing, or not for this client.
         """
-        self.attached.append(link.address)
         if link.address == "$cbs":
             link.kind = CBS
             return
@@ -171,16 +176,18 @@ class Broker:
             raise self.faults.refuse_links
         link.entity = self.entity(link.address)
         if link.outgoing:
-            if link.entity.options.requires_session:
-                self._accept_session(link, link.entity)
+            self._accept_session(link, link.entity)
             link.entity.consumers.append(link)
 
     @staticmethod
     def _accept_session(link: Link, entity: QueueEntity) -> None:
         source = link.terminus.value
         filters = (source[7] if len(source) > 7 else None) or {}
-        if _SESSION_FILTER not in filters:
-            raise AmqpError(NOT_ALLOWED, "This entity requires sessions.")
+        asked = _SESSION_FILTER in filters
+        if asked != entity.options.requires_session:
+            raise AmqpError(NOT_ALLOWED, "The entity has no sessions." if asked else "This entity requires sessions.")
+        if not asked:
+            return
         wanted = filters[_SESSION_FILTER]
         link.session = entity.accept_session(wanted.value if isinstance(wanted, Described) else wanted)
         link.session_until = entity.sessions[link.session]

@@ -11,13 +11,14 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from support.service_bus.amqp_errors import NOT_ALLOWED, VENDOR, AmqpError, lock_lost
+from support.service_bus.amqp_errors import NO_SESSION, NOT_ALLOWED, VENDOR, AmqpError, lock_lost
 from support.service_bus.stored_message import ACTIVE, DEFERRED, LOCKED, SCHEDULED, StoredMessage, now_ms
 
 DEAD_LETTERS = "$DeadLetterQueue"
 _LONGEST_ID = 128
+_LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,12 @@ class Consumer(Protocol):
 
     credit: int
     session: str | None
+
+
+def patience(properties: Mapping[Any, Any]) -> float:
+    """Seconds that a client waits for a session with a message, by its link's properties."""
+    milliseconds = properties.get(VENDOR + "timeout")
+    return _LONGEST_WAIT if milliseconds is None else float(milliseconds) / 1000
 
 
 class QueueEntity:
@@ -254,7 +261,7 @@ class QueueEntity:
             waiting = (self.messages[s].session for s in sorted(self._ready) if s in self.messages)
             wanted = next((session for session in waiting if session and session not in self.sessions), None)
             if wanted is None:
-                raise AmqpError(VENDOR + "timeout", "No session has a message.")
+                raise AmqpError(NO_SESSION, "No session has a message.")
         if wanted in self.sessions:
             raise AmqpError(VENDOR + "session-cannot-be-locked", f"The session {wanted!r} is locked.")
         self.sessions[wanted] = now_ms() + self.options.lock_ms

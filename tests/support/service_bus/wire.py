@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from support.service_bus.amqp_errors import INTERNAL, VENDOR, AmqpError
+from support.service_bus.amqp_errors import INTERNAL, NO_SESSION, VENDOR, AmqpError
 from support.service_bus.amqp_types import (
     Array,
     Described,
@@ -26,6 +26,7 @@ from support.service_bus.amqp_types import (
     decode,
     encode,
 )
+from support.service_bus.queue_entity import patience
 
 if TYPE_CHECKING:
     from support.service_bus.broker import Broker
@@ -148,10 +149,20 @@ class Session:
         """The client opens a link."""
         link = Link(self, fields)
         self.links[link.handle] = link
+        self.connection.broker.attached.append(link.address)
+        self._open(link, fields, asyncio.get_running_loop().time() + patience(fields[13] or {}))
+
+    def _open(self, link: Link, fields: Fields, until: float) -> None:
+        """Answer an ATTACH; who wants the next session that has a message waits for one, as long as it likes."""
+        if self.links.get(link.handle) is not link or self.connection.closed:
+            return
         error = None
         try:
             self.connection.broker.open_link(link)
         except AmqpError as refusal:
+            if refusal.condition == NO_SESSION and asyncio.get_running_loop().time() < until:
+                self.connection.broker.waiting.append(lambda: self._open(link, fields, until))
+                return
             error, link.refused = refusal, True
         self.send(ATTACH, _answer(link, fields))
         if error is not None:

@@ -31,7 +31,8 @@ class BusQueue(MemoryQueue):
         self._used: set[str] = set()
         self._owners: dict[str, object] = {}
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
+        del session
         if message_id in self._used:
             self.dropped += 1
             return

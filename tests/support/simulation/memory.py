@@ -126,9 +126,9 @@ class MemoryBlobs:
         target.write_bytes(self.content[name])
         return facts
 
-    async def stream(self, name: str) -> AsyncIterator[bytes]:
+    async def stream(self, name: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         await self.facts(name)
-        yield self.content[name]
+        yield self.content[name][start:][:length]
 
     async def facts(self, name: str) -> BlobFacts:
         if name not in self.content:
@@ -173,7 +173,8 @@ class MemoryQueue:
         self._serial = itertools.count(1)
         self._news = asyncio.Event()
 
-    async def put(self, body: str, *, message_id: str, delay: float = 0.0) -> None:
+    async def put(self, body: str, *, message_id: str, delay: float = 0.0, session: str = "") -> None:
+        del session
         message = QueueMessage(id=f"{message_id}#{next(self._serial)}", body=body, dequeue_count=0)
         self.held[message.id] = _Held(message, clock.monotonic() + delay)
         self._news.set()

@@ -25,6 +25,7 @@ class Monitors:
         self.violations: Counter[str] = Counter()
         self.facts: Counter[str] = Counter()
         self.events: list[dict[str, Any]] = []
+        self.renewed: dict[str, float] = {}
         self.table: MemoryTable | None = None
         self.blobs: MemoryBlobs | None = None
 
@@ -52,6 +53,21 @@ class Monitors:
                 self.flag("an open job's row was removed")
         elif old is not None and new is not None:
             self._moved(old, new)
+            self._told(old, new)
+        if after is not None and _lease(before) != _lease(after):
+            self.renewed[after.key] = clock.monotonic()
+
+    def _told(self, old: Job, new: Job) -> None:
+        """Progress rises within an attempt, and goes with it."""
+        self.facts["told"] += new.progress not in (None, old.progress)
+        if not new.progress:
+            return
+        if new.state is not JobState.RUNNING:
+            self.flag("progress of a job that does not run")
+        if new.token != old.token:
+            self.flag("an attempt began with progress")
+        elif old.progress and new.progress["percent"] < old.progress["percent"]:
+            self.flag("progress fell")
 
     def _inserted(self, new: Job) -> None:
         if self.blobs is not None and new.spec.source.blob not in self.blobs.content:
@@ -76,7 +92,7 @@ class Monitors:
         lost = {attempt.number for attempt in new.attempts if attempt.end is End.WORKER_LOST}
         if open_before & lost:
             self.facts["lost"] += 1
-            if self.table is not None and clock.monotonic() - self.table.written[old.id] < LEASE - 0.01:
+            if clock.monotonic() - self.renewed[old.id] < LEASE - 0.01:
                 self.flag("a lease that did not stand still was taken")
 
     def _ended(self, new: Job) -> None:
@@ -108,6 +124,11 @@ class Monitors:
     def _job(self, job_id: str) -> Job | None:
         row = self.table.rows.get(job_id) if self.table else None
         return job_from_row(row) if row and row.tag != BURIED else None
+
+
+def _lease(row: Row | None) -> tuple[object, ...]:
+    """What a renewal changes, and progress does not."""
+    return (row.fields.get("token"), row.fields.get("lease_until")) if row else ()
 
 
 RETENTION = 3600.0

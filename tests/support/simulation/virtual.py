@@ -65,6 +65,6 @@ def simulated(loop: VirtualLoop, seed: int) -> Iterator[None]:
         patch.object(asyncio, "to_thread", inline),
         patch.object(secrets, "token_hex", lambda size: chance.randbytes(size).hex()),
         patch.object(garbage, "OLD_INPUT", INPUT_IS_OLD),
-        patch.object(lease, "LOOK_EVERY", 15.0),
+        patch.object(lease, "LOOK_EVERY", 7.0),
     ):
         yield

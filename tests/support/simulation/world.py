@@ -154,13 +154,22 @@ class _Worker(QueueWorker):
             self._process.die()
         if kind == "hog":
             self._process.thaws_at = clock.monotonic() + 2 * LEASE
-        await asyncio.sleep(seconds)
+        await self._run(scratch, seconds)
         end = {"app_error": End.APP_ERROR, "bad_input": End.BAD_INPUT, "oom": End.OOM, "disk_full": End.DISK_FULL}
         if kind in end:
             return Outcome(end=end[kind], detail=kind)
         result = scratch.folder / "result"
         result.write_bytes(chance.randbytes(16))
         return Outcome(end=End.OK, result=result, result_name="result")
+
+    async def _run(self, scratch: Scratch, seconds: float) -> None:
+        """Half of the applications say how far they have come, in leaps or in small steps, and at last too much."""
+        steps = self._world.chance.choice((0, 0, 3, 40))
+        for step in range(steps):
+            await asyncio.sleep(seconds / steps)
+            scratch.report(step * 110 / steps)
+        if not steps:
+            await asyncio.sleep(seconds)
 
 
 class World:

@@ -1,0 +1,180 @@
+"""What clients ask of batches: the JSON that makes one, and the files that are added to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from rolehost.errors import InvalidParameterError, KeyReusedError, SubmissionError, UnknownBatchError
+from rolehost.frontend.authentication.permissions import identity
+from rolehost.frontend.common_fields import common_values
+from rolehost.frontend.kinds import chosen_kind
+from rolehost.frontend.problems import refusal
+from rolehost.frontend.services import is_job_id
+from rolehost.jobs.batches.adding import Adder, Addition
+from rolehost.jobs.batches.ending import ZIP
+from rolehost.jobs.batches.model import NewBatch, Then
+from rolehost.jobs.job import new_id
+from rolehost.jobs.levels import parse_priority
+from rolehost.jobs.submission import check_key
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from rolehost.frontend.forms import Form, Upload
+    from rolehost.frontend.services import Services
+    from rolehost.jobs.batches import Batch, Item
+
+KEY = "Idempotency-Key"
+LARGEST_JSON = 64 * 1024
+_NAMES = ("name", "kind", "parameters", "then", "webhook", "priority")
+
+
+async def asked_for(request: Request, services: Services) -> NewBatch:
+    """The batch that a request's body describes.
+
+    Raises:
+        HTTPException: it is no JSON object of this form.
+        InvalidParameterError: a value can't be accepted.
+    """
+    told = _known(await _json_of(request), _NAMES)
+    kind = chosen_kind(_text(told, "kind"))
+    texts = {name: _text(told, name) for name in ("webhook", "priority")}
+    return NewBatch(
+        name=_text(told, "name"),
+        kind=kind.name,
+        given=_parameters(told),
+        then=_then(told["then"]) if told.get("then") is not None else None,
+        webhook=str(common_values(services, {"webhook": texts["webhook"]}).get("webhook", "")),
+        priority=parse_priority(texts["priority"]),
+        submitter=submitter(),
+    )
+
+
+def submitter() -> str:
+    """Who asks, where that is known."""
+    who = identity()
+    return "" if who.how == "local" else f"{who.how}:{who.name}"
+
+
+def key_of(request: Request) -> str | None:
+    """The idempotency key of a request, checked before its body is read."""
+    key = request.headers.get(KEY)
+    if key is not None:
+        try:
+            check_key(key)
+        except InvalidParameterError as error:
+            raise refusal(400, "bad-idempotency-key", str(error), wrong=KEY) from error
+    return key
+
+
+async def batch_of(services: Services, batch: str) -> Batch:
+    """A batch by an id that a client gave.
+
+    Raises:
+        UnknownBatchError: there is none; an id that can't be one is unknown too.
+    """
+    if not is_job_id(batch):
+        raise UnknownBatchError("no batch has this id")
+    return await services.batches.get(batch)
+
+
+async def add(services: Services, batch: Batch, form: Form, key: str | None) -> dict[str, Any]:
+    """Add the files of a form; those that can't be accepted are named.
+
+    Raises:
+        SubmissionError: none could be accepted, or the key belongs to other files.
+    """
+    adder, items, refused = Adder(services.stores, batch), list[Any](), list[dict[str, str]]()
+    first: SubmissionError | None = None
+    for upload in form.files:
+        try:
+            items.append(await _uploaded(adder, upload))
+        except SubmissionError as error:
+            first = first or error
+            refused.append({"name": upload.name or "unnamed", "reason": str(error)})
+    if first is not None and not items:
+        raise first
+    await _append(services, batch, adder, items, key)
+    added = [{"id": item.id, "name": item.name} for item in items]
+    return {"batch": batch.id, "added": added, "refused": refused}
+
+
+async def _uploaded(adder: Adder, upload: Upload) -> Item:
+    if upload.refusal is not None:
+        raise upload.refusal
+    addition = Addition(path=upload.path, name=upload.name, consume=True)
+    item = await adder.item(addition)
+    await adder.upload(item, addition)
+    return item
+
+
+async def _append(services: Services, batch: Batch, adder: Adder, items: list[Item], key: str | None) -> None:
+    name = f"k-{sha256(key.encode()).hexdigest()[:32]}" if key else new_id()
+    if key and (before := await services.batches.manifest(batch.id).slice_named(name)) is not None:
+        if [item.id for item in before] != [item.id for item in items]:
+            raise KeyReusedError("this Idempotency-Key belongs to a request with other files")
+        return
+    await adder.append(name, items)
+
+
+async def _json_of(request: Request) -> Mapping[str, Any]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise refusal(415, "unsupported-media-type", "The body must be application/json.")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST_JSON:
+            raise refusal(413, "too-large", f"The JSON is larger than {LARGEST_JSON} bytes.")
+    try:
+        told = json.loads(bytes(body))
+        body.decode()
+        json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise refusal(400, "malformed-json", "The body is no JSON in UTF-8.") from error
+    if not isinstance(told, dict):
+        raise refusal(422, "invalid-parameter", "The body must be a JSON object.")
+    return told
+
+
+def _known(told: Mapping[str, Any], names: tuple[str, ...], where: str = "a batch") -> Mapping[str, Any]:
+    for name in told:
+        if name not in names:
+            shown = name[:80]
+            raise refusal(422, "unknown-field", f"There is no field {shown!r} in {where}.", wrong=shown)
+    return told
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name)
+    if not isinstance(value, str | None):
+        raise InvalidParameterError(f"{name} must be a text", field=name)
+    return value or ""
+
+
+def _parameters(told: Mapping[str, Any]) -> dict[str, str]:
+    values = told.get("parameters") or {}
+    if not isinstance(values, dict):
+        raise InvalidParameterError("parameters must be an object", field="parameters")
+    return {name: _as_text(name, value) for name, value in values.items()}
+
+
+def _as_text(name: str, value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | int() | float():
+            return str(value)
+    raise InvalidParameterError(f"{name} must be a text, a number, true or false", field=name)
+
+
+def _then(told: object) -> Then:
+    if not isinstance(told, dict):
+        raise InvalidParameterError("then must be an object with a kind", field="then")
+    known = _known(told, ("kind", "parameters"), "then")
+    kind = chosen_kind(_text(known, "kind") or "-")
+    if not kind.takes(ZIP, "results.zip"):
+        raise InvalidParameterError(f"jobs of kind {kind.name} don't take a ZIP of results", field="then")
+    return Then(kind=kind.name, parameters=kind.parse(_parameters(known), ZIP))

@@ -1,0 +1,182 @@
+"""The controls of a form, made from the declaration of a kind's parameters and of the fields that all kinds share."""
+
+from __future__ import annotations
+
+import mimetypes
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rolehost.frontend.common_fields import COMMON
+from rolehost.jobs.parameters import ParameterType
+from rolehost.jobs.sources import URL_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rolehost.frontend.common_fields import CommonField
+    from rolehost.frontend.services import Services
+    from rolehost.jobs.kinds import JobKind
+    from rolehost.jobs.parameters import Parameter, Value
+
+ON = "true"
+_SORTS = {"image": "pictures", "audio": "sound", "video": "films", "text": "text", "font": "fonts"}
+_NAMES = {".jpg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP", ".svg": "SVG"}
+_TYPES = mimetypes.MimeTypes()  # the module's own table: what is installed on this machine changes no page
+_WHOLE = 1e15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A control of a form.
+
+    Args:
+        name: of the field.
+        label: its label.
+        type: `select`, `checkbox`, or the type of an input.
+        value: what is in it, or the choice that is taken; of a checkbox, `true` where it is ticked.
+        hint: what is said below it.
+        choices: value and name of each.
+        attributes: of the element.
+    """
+
+    name: str
+    label: str
+    type: str
+    value: str = ""
+    hint: str = ""
+    choices: Sequence[tuple[str, str]] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def parameter_controls(kind: JobKind, fields: Mapping[str, str]) -> list[Control]:
+    """The controls of a kind's parameters.
+
+    Args:
+        kind: the kind.
+        fields: what was typed before; empty for a fresh form.
+    """
+    return [_control(each, fields) for each in kind.parameters or ()]
+
+
+def common_controls(services: Services, fields: Mapping[str, str], wrong: Mapping[str, str]) -> list[Control]:
+    """The controls of the fields that all kinds share; one that is not offered here is shown where it is wrong."""
+    shown = [each for each in COMMON if each.offered(services) or each.name in wrong]
+    return [_common(each, fields.get(each.name, "")) for each in shown]
+
+
+def elsewhere_control(services: Services, fields: Mapping[str, str], wrong: Mapping[str, str]) -> Control | None:
+    """The control for a source that a worker fetches; None where none may be, and nobody tried."""
+    if not services.settings.sources.urls and URL_FIELD not in wrong:
+        return None
+    return Control(
+        name=URL_FIELD,
+        label="Or from an address",
+        type="url",
+        value=fields.get(URL_FIELD, ""),
+        hint="The worker fetches it when the job begins.",
+        attributes={"autocomplete": "off", "placeholder": "https://", "maxlength": "2048"},
+    )
+
+
+def with_unticked(kind: JobKind, fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a page's form; a checkbox that is not ticked is not sent, and means no."""
+    unticked = {each.name: "false" for each in kind.parameters or () if each.type is ParameterType.BOOLEAN}
+    return unticked | dict(fields)
+
+
+def accepted_sorts(kind: JobKind) -> str:
+    """`BMP, PPM or .tga files`: what the kind takes, in words of people; empty for any file."""
+    words = list(dict.fromkeys(_word(each) for each in kind.accepts))
+    *others, last = words or [""]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _control(parameter: Parameter, fields: Mapping[str, str]) -> Control:
+    value = fields.get(parameter.name, shown(parameter.default))
+    common: dict[str, Any] = {"name": parameter.name, "label": parameter.label or parameter.name, "value": value}
+    must = {"required": ""} if parameter.required else {}
+    match parameter.type:
+        case ParameterType.BOOLEAN:
+            ticked = value.strip().lower() in {ON, "on", "yes", "1"}
+            return Control(**common | {"value": ON if ticked else ""}, type="checkbox", hint=parameter.help)
+        case ParameterType.TEXT if parameter.choices:
+            choices = [(each, each) for each in parameter.choices]
+            return Control(
+                **common,
+                type="select",
+                hint=parameter.help,
+                choices=[*_no_choice(parameter), *choices],
+                attributes=must,
+            )
+        case ParameterType.TEXT:
+            limits = {"maxlength": str(parameter.longest)}
+            return Control(**common, type="text", hint=parameter.help, attributes=must | limits)
+        case ParameterType.INTEGER | ParameterType.NUMBER:
+            return _number(parameter, common, must)
+
+
+def _no_choice(parameter: Parameter) -> list[tuple[str, str]]:
+    if parameter.default is not None:
+        return []
+    return [("", "Choose one" if parameter.required else "Not given")]
+
+
+def _number(parameter: Parameter, common: Mapping[str, Any], must: Mapping[str, str]) -> Control:
+    whole = parameter.type is ParameterType.INTEGER
+    limits = {"step": "1" if whole else "any", "inputmode": "numeric" if whole else "decimal"}
+    limits |= {"min": shown(parameter.least)} if parameter.least is not None else {}
+    limits |= {"max": shown(parameter.most)} if parameter.most is not None else {}
+    hint = " ".join(part for part in (parameter.help, _bounds(parameter)) if part)
+    if not common["value"].strip() or _is_number(common["value"]):
+        return Control(**common, type="number", hint=hint, attributes={**must, **limits})
+    # An input for numbers would swallow what was typed: it is shown as it is, to be mended.
+    return Control(**common, type="text", hint=hint, attributes={**must, "inputmode": limits["inputmode"]})
+
+
+def _bounds(parameter: Parameter) -> str:
+    least, most = shown(parameter.least), shown(parameter.most)
+    if least and most:
+        return f"From {least} to {most}."
+    return f"At least {least}." if least else f"At most {most}." if most else ""
+
+
+def _common(each: CommonField, value: str) -> Control:
+    attributes = {"autocomplete": "off"}
+    attributes |= {"placeholder": each.placeholder} if each.placeholder else {}
+    attributes |= {"maxlength": str(each.schema["maxLength"])} if "maxLength" in each.schema else {}
+    return Control(
+        name=each.name,
+        label=each.label,
+        type="select" if each.choices else each.type,
+        value=value,
+        hint=each.hint,
+        choices=each.choices,
+        attributes={} if each.choices else attributes,
+    )
+
+
+def shown(value: Value | None) -> str:
+    """A value as it stands in a field."""
+    if isinstance(value, bool):
+        return ON if value else "false"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < _WHOLE else repr(value)
+    return "" if value is None else str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text and text.strip().isascii()
+
+
+def _word(accepted: str) -> str:
+    if accepted.startswith("."):
+        return f"{accepted} files"
+    sort, _, rest = accepted.partition("/")
+    if rest == "*":
+        return _SORTS.get(sort, accepted)
+    ending = _TYPES.guess_extension(accepted)
+    return _NAMES.get(ending, ending[1:].upper()) if ending else accepted

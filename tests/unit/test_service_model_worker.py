@@ -1,0 +1,363 @@
+"""`[roles.X.worker]`: what is read of it, and every way in which it can be wrong, with its line."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rolehost.jobs.kinds import is_kind
+from rolehost.jobs.parameters import Parameter, ParameterType
+from rolehost.service_model import Examined, examine, load, needs_restart
+from rolehost.service_model.problems import Problems
+from rolehost.service_model.worker import (
+    CONFIGURED,
+    THEN,
+    ExitDeclaration,
+    LimitsDeclaration,
+    ProgressDeclaration,
+    WorkerDeclaration,
+)
+from rolehost.service_model.worker_reading import WorkerReader, read_worker
+from rolehost.workers.exit_policy import Verdict
+
+WHOLE = """\
+[service]
+name = "s"
+[roles.Jpeg.worker]
+kind = "jpeg"
+title = "JPEG from bitmaps"
+program = ["cjpeg", "-quality", "{quality}", "{grey}", ["-map", "{map}"], "-outfile", "{target}", "{source}"]
+accepts = ["image/bmp", "audio/*", ".tga"]
+result_type = "image/jpeg"
+result_name = "{stem}-q{quality}.jpg"
+timeout_seconds = 60
+stall_seconds = 30.5
+concurrency = 2
+bad_input_exit_codes = [1, "3-5"]
+verify = ["djpeg", "-outfile", "{scratch}/x", "{result}"]
+version = ["cjpeg", "-version"]
+environment = { JSIMD_FORCENONE = 1 }
+[roles.Jpeg.worker.parameters.quality]
+type = "integer"
+default = 75
+least = 0
+most = 100
+label = "Quality"
+[roles.Jpeg.worker.parameters.grey]
+type = "boolean"
+flag = "-grayscale"
+[roles.Jpeg.worker.parameters.map]
+choices = ["a", "b"]
+optional = true
+[roles.Jpeg.worker.limits]
+memory_mb = 100
+processes = 4
+[[roles.Jpeg.worker.exits]]
+codes = "2-4"
+then = "put_back"
+[[roles.Jpeg.worker.exits]]
+signals = ["SIGSEGV", 9]
+stderr = "bad (map|file)"
+then = "fail"
+[roles.Jpeg.worker.progress]
+pattern = "(?P<percent>[0-9]+)%"
+"""
+PROGRAM = 'program = ["p", "{source}", "{target}"]\n'
+PLAIN = f'kind = "k"\n{PROGRAM}'
+
+
+def examined(folder: Path, text: str) -> Examined:
+    path = folder / "service.toml"
+    path.write_text(text)
+    return examine(path, {})
+
+
+def of_worker(folder: Path, table: str) -> list[str]:
+    """The problems of a worker's table, which begins on line 4, without the file's name."""
+    found = examined(folder, f'[service]\nname = "s"\n[roles.A.worker]\n{textwrap.dedent(table)}')
+    problems = sorted((*found.errors, *found.warnings), key=lambda problem: problem.line)
+    return [str(problem).removeprefix(f"{folder}/service.toml:") for problem in problems]
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    role = load(None, {}, built_in=True).roles  # the built-in service declares nothing
+    assert all(each.worker is None for each in role.values())
+    found = examined(tmp_path, WHOLE)
+    assert (found.errors, found.warnings) == ((), ())
+    assert found.model is not None
+    jpeg = found.model.roles["Jpeg"]
+    assert (jpeg.entry_point, jpeg.program) == (CONFIGURED, "")
+    assert jpeg.worker == WorkerDeclaration(
+        kind="jpeg",
+        title="JPEG from bitmaps",
+        program=(
+            *("cjpeg", "-quality", "{quality}", "{grey}", ("-map", "{map}")),
+            *("-outfile", "{target}", "{source}"),
+        ),
+        accepts=("image/bmp", "audio/*", ".tga"),
+        parameters=(
+            Parameter(name="quality", type=ParameterType.INTEGER, default=75, least=0, most=100, label="Quality"),
+            Parameter(name="grey", type=ParameterType.BOOLEAN, default=False),
+            Parameter(name="map", choices=("a", "b"), optional=True),
+        ),
+        flags={"grey": "-grayscale"},
+        result_type="image/jpeg",
+        result_name="{stem}-q{quality}.jpg",
+        timeout_seconds=60,
+        stall_seconds=30.5,
+        concurrency=2,
+        bad_input_exit_codes=(1, 3, 4, 5),
+        verify=("djpeg", "-outfile", "{scratch}/x", "{result}"),
+        version=("cjpeg", "-version"),
+        environment={"JSIMD_FORCENONE": "1"},
+        limits=LimitsDeclaration(memory_mb=100, processes=4),
+        exits=(
+            ExitDeclaration(then="put_back", codes=(2, 3, 4)),
+            ExitDeclaration(then="fail", signals=(9, 11), stderr="bad (map|file)"),
+        ),
+        progress=ProgressDeclaration(pattern="(?P<percent>[0-9]+)%"),
+    )
+
+
+def test_a_role_s_process_reads_what_the_definition_said(tmp_path: Path) -> None:
+    model = examined(tmp_path, WHOLE).model
+    assert model is not None
+    worker = model.roles["Jpeg"].worker
+    assert worker is not None
+    assert read_worker(json.loads(json.dumps(worker.to_table()))) == worker
+    with pytest.raises(ValueError, match="worker needs a kind"):
+        read_worker({"program": ["p", "{source}", "{target}"]})
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (PROGRAM, "3: N16: roles.A.worker needs a kind, the name of its jobs"),
+        (f'kind = "Big"\n{PROGRAM}', "4: N16: a kind of job is named by up to 46 lower-case letters"),
+        (f"{PLAIN}acepts = []\n", '6: M28: unknown key "acepts" in [roles.A.worker]; did you mean "accepts"?'),
+        (f'{PLAIN}accepts = ["PNG"]\n', "6: N16: 'PNG' is no media type and no ending of a name"),
+        (f'{PLAIN}accepts = "image/png"\n', '6: N04: "accepts" is a list of media types and endings'),
+        (f'{PLAIN}result_type = "jpeg"\n', '6: N16: "jpeg" is no media type, as "image/jpeg" is'),
+        (f'{PLAIN}result_name = "{{stm}}.jpg"\n', '{stm} in "result_name" is no parameter; did you mean "stem"?'),
+        (f"{PLAIN}timeout_seconds = 0\n", "6: N04: timeout_seconds is a number of seconds above 0"),
+        (f"{PLAIN}concurrency = 0\n", "6: N16: concurrency is a whole number from 1 to 1000, not 0"),
+        (f'{PLAIN}bad_input_exit_codes = [256, "9-2", true]\n', "6: N19: exit codes are whole numbers up to 255"),
+        (f"{PLAIN}environment = {{ RoleName = 1 }}\n", '6: N03: the host sets the variable "RoleName" itself'),
+        (f"{PLAIN}limits = {{ memory_mb = -1 }}\n", "6: N16: memory_mb is a whole number from 1 to"),
+        (f"{PLAIN}limits = {{ memory = 1 }}\n", 'unknown key "memory" in [roles.A.worker.limits]; did you mean "memo'),
+        (f"{PLAIN}verify = []\n", '6: N18: "verify" is a list of texts, the program and its arguments, not []'),
+        (f'{PLAIN}version = ["p", "{{source}}"]\n', '6: N18: {source} in "version" means nothing here'),
+        (f'{PLAIN}verify = ["v", "{{reslt}}"]\n', '{reslt} in "verify" is no parameter; did you mean "result"?'),
+        (f'{PLAIN}exits = [{{ then = "fail" }}]\n', "6: N19: a rule for exits needs codes, signals or stderr"),
+        (f'{PLAIN}exits = [{{ codes = [], then = "fail" }}]\n', "6: N19: a rule for exits needs codes"),
+        (
+            f'{PLAIN}exits = [{{ codes = [1], then = "retyr" }}]\n',
+            "6: M21: what follows from an exit is success, retry",
+        ),
+        (f'{PLAIN}exits = [{{ stderr = "(", then = "fail" }}]\n', "6: N19: '(' is no regular expression: missing )"),
+        (f'{PLAIN}exits = [{{ signals = ["KILL"], then = "fail" }}]\n', "6: N19: a signal is a number from 1 to 64"),
+        (f"{PLAIN}progress = {{}}\n", "6: N19: progress is read by one of pattern, key, result_bytes"),
+        (f'{PLAIN}progress = {{ pattern = "[0-9]+%" }}\n', "6: N19: the pattern of the progress needs a group (?P<per"),
+        (f'{PLAIN}progress = {{ pattern = "(" }}\n', '6: N19: "(" is no regular expression'),
+        (f'{PLAIN}progress = {{ key = "done" }}\n', "6: N19: a key's progress needs a total"),
+        (
+            f'{PLAIN}progress = {{ key = "done", total = "{{n}}" }}\n',
+            "6: N19: the total is a number, or a parameter that",
+        ),
+        (f"{PLAIN}progress = {{ result_bytes = 0 }}\n", "6: N16: result_bytes is a whole number from 1"),
+    ],
+)
+def test_a_wrong_key_is_told_with_its_line(tmp_path: Path, table: str, told: str) -> None:
+    problems = of_worker(tmp_path, table)
+    assert any(told in problem for problem in problems), problems
+    assert len(problems) == 1 + (told.endswith("up to 255") * 2), problems
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("[]", '"program" is a list of texts, the program and its arguments, not []'),
+        ('"cjpeg {source}"', "\"program\" is a list of texts, the program and its arguments, not 'cjpeg {source}'"),
+        ('["p", "{sorce}", "{source}", "{target}"]', '{sorce} in "program" is no parameter; did you mean "source"?'),
+        (
+            '["p", "{print}", "{source}", "{target}"]',
+            '{print} in "program" is no parameter; if it is meant as text: {{print}}',
+        ),
+        ('["p", "{target}"]', "no argument has {source}: the program can't know what to read"),
+        ('["p", "{source}"]', "no argument has {target}: the program can't know where its result goes"),
+        ('["{source}", "{target}"]', "the program is the same for every job: it can't be named by {source}"),
+        ('["bin/p", "{source}", "{target}"]', 'what comes with the service is "{approot}/bin/p"'),
+        (
+            '["p", 1, "{source}", "{target}"]',
+            "an argument is a text, or a list of texts that are left out together, not 1",
+        ),
+        ('["p", [], "{source}", "{target}"]', "an argument is a text, or a list of texts"),
+        ('[["p"], "{source}", "{target}"]', '"program" begins with the program, a text'),
+    ],
+)
+def test_a_wrong_template_is_told(tmp_path: Path, program: str, told: str) -> None:
+    (problem,) = of_worker(tmp_path, f'kind = "k"\nprogram = {program}\n')
+    assert problem.startswith("5: N18: ")
+    assert told in problem
+
+
+ANYTHING = st.recursive(
+    st.integers()
+    | st.floats()
+    | st.booleans()
+    | st.text(max_size=5)
+    | st.sampled_from(["{p}", "{source}", "a/b", "2-9"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["p", "kind", "", "then"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+KEYS = (*(each.name for each in fields(WorkerDeclaration)), "type", "unknown")
+PARTS = (
+    *(each.name for each in fields(Parameter)),
+    *("codes", "signals", "stderr", "then", "pattern", "key", "total", "memory_mb", "flag"),
+)
+
+
+@given(table=st.dictionaries(st.sampled_from(KEYS), ANYTHING), part=st.dictionaries(st.sampled_from(PARTS), ANYTHING))
+@settings(deadline=None)
+def test_nothing_that_a_table_can_hold_is_more_than_a_problem(table: dict[str, Any], part: dict[str, Any]) -> None:
+    for each in (table, table | {"parameters": {"p": part}, "exits": [part], "progress": part, "limits": part}):
+        problems = Problems("service.toml")
+        worker = WorkerReader(problems).read(("roles", "A", "worker"), each)
+        if not problems.errors:
+            assert read_worker(json.loads(json.dumps(worker.to_table()))) == worker
+
+
+def test_a_placeholder_in_braces_of_its_own_is_text(tmp_path: Path) -> None:
+    assert of_worker(tmp_path, 'kind = "k"\nprogram = ["p", "{{print}}{x y}{1}", "{scratch}/source"]\n') == []
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('tpye = "text"', 'unknown key "tpye" in [roles.A.worker.parameters.p]; did you mean "type"?'),
+        ('type = "int"', 'M21: a parameter\'s type is text, integer, number or boolean, not "int"'),
+        ('type = "integer"\ndefault = 7\nmost = 5', "the default is none that the parameter allows: p must be a whole"),
+        ('type = "integer"\ndefault = 7.5', "the default is a whole number, not 7.5"),
+        ('type = "integer"\ndefault = true', "the default is a whole number, not True"),
+        ('type = "number"\ndefault = nan', "the default is a number, not nan"),
+        ('type = "boolean"\ndefault = 1', "the default is true or false, not 1"),
+        ("default = 5", "the default is a text, not 5"),
+        ('type = "number"\nleast = inf', '"least" is a number, not inf'),
+        ('type = "number"\nleast = 5\nmost = 2', "the least (5) is above the most (2)"),
+        ("least = 5", '"least" goes with integer or number, not with text'),
+        ('type = "integer"\nchoices = ["1"]', '"choices" goes with text, not with integer'),
+        ("choices = []", "choices are a list of 1 to 1000 different texts, without spaces around them, not []"),
+        ('choices = ["a", "a"]', "different texts"),
+        ('choices = [" a"]', "without spaces around them"),
+        ('choices = ["a"]\ndefault = "b"', "the default is none that the parameter allows: p must be a, not 'b'"),
+        ('choices = ["a"]\npattern = "a"', "a parameter has choices or a pattern, not both"),
+        ('pattern = "["', "N19: '[' is no regular expression"),
+        ('pattern = "[0-9]+"\ndefault = "x"', "the default is none that the parameter allows: p must match"),
+        ('default = "-x"', "the default is none that the parameter allows: p must not begin with -"),
+        ("longest = 10001", "longest is a whole number from 1 to 10000"),
+        ('flag = "-x"', '"flag" goes with boolean, not with text'),
+        ('type = "boolean"\nflag = "{source}"', '{source} in "parameters.p.flag" means nothing here'),
+        ('type = "boolean"\noptional = true', '"optional" goes with text or integer or number, not with boolean'),
+        ('default = "x"\noptional = true', "what has a default needn't be given: leave `optional` out"),
+        ("any_start = 1", "any_start is true or false"),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_its_line(tmp_path: Path, table: str, told: str) -> None:
+    problems = of_worker(
+        tmp_path,
+        f'kind = "k"\nprogram = ["x", "{{p}}", "{{source}}", "{{target}}"]\n[roles.A.worker.parameters.p]\n{table}',
+    )
+    assert any(told in problem for problem in problems), problems
+    assert all(6 <= int(problem.partition(":")[0]) <= 9 for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["source", "File", "priority", "stem", "_x", "a-b", "1a", "a" * 51])
+def test_names_that_mean_something_else_are_refused(tmp_path: Path, name: str) -> None:
+    problems = of_worker(tmp_path, f'{PLAIN}[roles.A.worker.parameters.{name}]\ntype = "integer"\noptional = true\n')
+    assert any(f'"{name}"' in problem and "N17" in problem for problem in problems), problems
+
+
+def test_what_a_client_may_give_and_nothing_takes_is_a_warning(tmp_path: Path) -> None:
+    (problem,) = of_worker(tmp_path, f"{PLAIN}[roles.A.worker.parameters.p]\n")
+    assert problem == '6: warning: N18: the parameter "p" is used nowhere: no argument has {p}'
+
+
+def test_an_option_whose_value_may_be_missing_is_a_warning(tmp_path: Path) -> None:
+    table = 'kind = "k"\nprogram = ["x", "-r", "{p}", "{source}", "{target}"]\nparameters.p = { optional = true }'
+    (problem,) = of_worker(tmp_path, table)
+    assert "warning: N18: without {p} the argument -r stays alone: write them as ['-r', '{p}']" in problem
+
+
+@pytest.mark.parametrize(
+    ("role", "told"),
+    [
+        (
+            f'entry_point = "a:B"\n[roles.A.worker]\n{PLAIN}',
+            "the worker's program makes the role: it has no entry point",
+        ),
+        (f'program = "x"\n[roles.A.worker]\n{PLAIN}', "the worker's program makes the role: it has no program besides"),
+        ('program = "x"\n[roles.A.worker]\nkind = "k"', "a guest program takes its jobs itself"),
+        ('[roles.A.worker]\nkind = "k"', "roles.A needs a program in its worker's table, or an entry point"),
+        ("worker = 5", '"roles.A.worker" is a table: write it as [roles.A.worker]'),
+    ],
+)
+def test_exactly_one_thing_makes_a_role(tmp_path: Path, role: str, told: str) -> None:
+    found = examined(tmp_path, f'[service]\nname = "s"\n[roles.A]\n{role}')
+    assert any(told in str(problem) for problem in found.errors), found.errors
+
+
+def test_a_class_declares_its_kind_and_nothing_of_a_program(tmp_path: Path) -> None:
+    text = '[service]\nname = "s"\n[roles.A]\nentry_point = "a:B"\n[roles.A.worker]\nkind = "k"\naccepts = [".md"]\n'
+    model = examined(tmp_path, text).model
+    assert model is not None
+    assert model.roles["A"].entry_point == "a:B"
+    assert model.roles["A"].worker == WorkerDeclaration(kind="k", accepts=(".md",))
+    (problem,) = examined(tmp_path, f"{text}timeout_seconds = 5\n").errors
+    assert problem.line == 8
+    assert '"timeout_seconds" has no effect: the table names no program' in problem.sentence
+
+
+def test_two_roles_with_one_kind_declare_the_same(tmp_path: Path) -> None:
+    both = f'[service]\nname = "s"\n[roles.A.worker]\n{PLAIN}concurrency = 1\n[roles.B.worker]\n{PLAIN}'
+    assert examined(tmp_path, both).errors == ()
+    (problem,) = examined(tmp_path, f"{both}timeout_seconds = 5\n").errors
+    assert (problem.code, problem.line) == ("N16", 8)
+    assert problem.sentence == 'the role "A" declares the kind "k", too, but not the same'
+
+
+def test_what_no_variable_can_hold_is_refused(tmp_path: Path) -> None:
+    choices = json.dumps(["x" * 200 + str(number) for number in range(600)])
+    text = f'[service]\nname = "s"\n[roles.A.worker]\n{PLAIN}[roles.A.worker.parameters.p]\nchoices = {choices}\n'
+    assert any("tables are too large together" in problem.sentence for problem in examined(tmp_path, text).errors)
+
+
+def test_the_words_are_those_of_the_parts_that_do_it() -> None:
+    assert {*THEN} == {*Verdict}
+    for name in ("a", "a-b", "0", "a" * 46, "a" * 47, "A", "a--b", "-a", ""):
+        refused = False
+        try:
+            read_worker({"kind": name})
+        except ValueError:
+            refused = True
+        assert refused is not is_kind(name)
+
+
+def test_new_kinds_start_the_roles_again_that_go_by_them(tmp_path: Path) -> None:
+    text = f'[service]\nname = "s"\n[roles.F]\nentry_point = "f:F"\n[roles.G]\nprogram = "g"\n[roles.A.worker]\n{PLAIN}'
+    old = examined(tmp_path, text).model
+    slower = examined(tmp_path, f"{text}timeout_seconds = 5\n").model
+    titled = examined(tmp_path, f'{text}title = "New"\n').model
+    assert old is not None
+    assert slower is not None
+    assert titled is not None
+    assert [needs_restart(old, slower, role) for role in "FGA"] == [False, False, True]
+    assert [needs_restart(old, titled, role) for role in "FGA"] == [True, False, True]
