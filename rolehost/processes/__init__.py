@@ -8,6 +8,7 @@ from rolehost.processes.exits import Exit
 from rolehost.processes.identity import ChildIdentity
 from rolehost.processes.lineage import become_subreaper, die_with_parent
 from rolehost.processes.output import Output
+from rolehost.processes.redirects import Redirects
 from rolehost.processes.tree import MARKER, Usage, end_strays
 from rolehost.processes.unprivileged import unprivileged_identity, with_own_pids
 from rolehost.processes.warm import WarmStarts
@@ -19,6 +20,7 @@ __all__ = [
     "ChildIdentity",
     "Exit",
     "Output",
+    "Redirects",
     "Usage",
     "WarmStarts",
     "become_subreaper",

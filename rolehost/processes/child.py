@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from rolehost.errors import ProgramNotFoundError
 from rolehost.processes import procfs, tree
@@ -20,6 +20,7 @@ from rolehost.processes.containment import Containment
 from rolehost.processes.exits import Exit, ExitWatch
 from rolehost.processes.identity import ChildIdentity, chain, ended_by, exec_failure, require_program
 from rolehost.processes.output import Drain, Output
+from rolehost.processes.redirects import Redirects
 
 _DRAIN_SECONDS = 1.0
 _NO_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.ENOEXEC, errno.ELOOP})
@@ -36,7 +37,7 @@ class Process(Protocol):
 
 
 class Child:
-    """A program in a session of its own, with an empty stdin. Made by `Child.spawn`.
+    """A program in a session of its own, with an empty stdin unless it is given one. Made by `Child.spawn`.
 
     Who spawns one calls `wait` or `stop` in the end; `stop` is safe in a `finally` block, also while being cancelled.
     Children are spawned on the main thread: the kernel ends them with the *thread* that started them.
@@ -88,6 +89,7 @@ class Child:
         die_with_us: bool = True,
         on_output: Callable[[str, bytes], None] | None = None,
         prefix: Sequence[str] = (),
+        redirects: Redirects | None = None,
     ) -> Child:
         """Start a program.
 
@@ -104,32 +106,27 @@ class Child:
                 must neither wait nor raise.
             prefix: a command that changes itself, then becomes the rest of its argv, as `prlimit`; it runs as we do,
                 so that who the program runs as needn't reach what starts it.
+            redirects: files in the place of stdin and stdout; None: stdin is empty, stdout as `capture` says.
 
         Raises:
             ProgramNotFoundError: there is no such program, or it can't be executed.
-            OSError: the machine has no process or descriptor left.
+            OSError: the machine has no process or descriptor left, or a file can't be had for a redirect.
         """
         require_program(argv[0], env, cwd)
         line = [*prefix, *chain(argv, identity, die_with_us=die_with_us)]
         stream = None if capture is None else subprocess.PIPE
-        try:
-            # No await from here to the end: a cancelled caller has either no child or one that it can stop.
-            with _clean_signals():
-                process = subprocess.Popen(  # noqa: ASYNC220 - vfork and exec, 0.6 ms; asyncio's own takes twice as long
-                    line,
-                    bufsize=0,
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=stream,
-                    cwd=cwd,
-                    env={**env, tree.MARKER: marker},
-                    pass_fds=pass_fds,
-                    start_new_session=True,
-                )
-        except OSError as problem:
-            if problem.errno not in _NO_PROGRAM:
-                raise
-            raise ProgramNotFoundError(f"{argv[0]} can't start: {problem.strerror}.") from problem
+        # No await from here to the end: a cancelled caller has either no child or one that it can stop.
+        with (redirects or Redirects()).opened(identity) as (stdin, stdout):
+            process = _popen(
+                line,
+                argv[0],
+                stdin=stdin,
+                stdout=stream if stdout is None else stdout,
+                stderr=stream,
+                cwd=cwd,
+                env={**env, tree.MARKER: marker},
+                pass_fds=pass_fds,
+            )
         chained = len(line) > len(prefix) + len(argv)
         return cls._own(process, marker, capture or 0, on_output, chained=chained, identity=identity)
 
@@ -254,6 +251,17 @@ class Child:
         if self._chained:
             error = exec_failure(code, printed=self.stdout.total, stderr=self.stderr.text(1000))
         self._exit = Exit(code, number, error)
+
+
+def _popen(line: Sequence[str], program: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A process in a session of its own; vfork and exec, 0.6 ms: asyncio's own takes twice as long."""
+    try:
+        with _clean_signals():
+            return subprocess.Popen(line, bufsize=0, start_new_session=True, **options)
+    except OSError as problem:
+        if problem.errno not in _NO_PROGRAM:
+            raise
+        raise ProgramNotFoundError(f"{program} can't start: {problem.strerror}.") from problem
 
 
 @contextmanager

@@ -81,6 +81,8 @@ class WorkerDeclaration:
         title: what people call it.
         program: the argv template: arguments, and groups of arguments that are left out as a whole where a parameter
             in them has no value; empty where the role's own class does the work.
+        stdin: "source" where the program reads the asset as its standard input; else that is empty.
+        stdout: "target" where its standard output is the result; else that is output.
         accepts: media types by content and endings of names; empty for any file.
         parameters: in the order of a form.
         flags: what a boolean parameter's placeholder stands for where it is true, by name.
@@ -101,6 +103,8 @@ class WorkerDeclaration:
     kind: str
     title: str = ""
     program: tuple[str | Group, ...] = ()
+    stdin: str = ""
+    stdout: str = ""
     accepts: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     flags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

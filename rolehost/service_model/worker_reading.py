@@ -24,7 +24,7 @@ from rolehost.service_model.worker_rules import check_worker
 
 _OF_THE_KIND = ("kind", "title", "accepts", "parameters")
 _OF_THE_PROGRAM = (
-    *("program", "result_type", "result_name", "timeout_seconds", "stall_seconds", "concurrency"),
+    *("program", "stdin", "stdout", "result_type", "result_name", "timeout_seconds", "stall_seconds", "concurrency"),
     *("bad_input_exit_codes", "verify", "version", "environment", "limits", "exits", "progress"),
 )
 # As `rolehost.jobs.kinds` has it: a queue's name is made of it.
@@ -68,6 +68,8 @@ class WorkerReader(ParameterReader):
             kind=self._kind((*keys, "kind"), table.get("kind")),
             title=self._text((*keys, "title"), table.get("title", "")),
             program=self._template((*keys, "program"), table),
+            stdin=self._redirect((*keys, "stdin"), table, "source"),
+            stdout=self._redirect((*keys, "stdout"), table, "target"),
             accepts=self._accepts((*keys, "accepts"), table),
             parameters=parameters,
             flags=frozen(flags),
@@ -127,6 +129,14 @@ class WorkerReader(ParameterReader):
                 told = "an argument is a text, or a list of texts that are left out together"
                 self._problems.add("N18", keys, f"{told}, not {shown(each)}")
         return tuple(arguments)
+
+    def _redirect(self, keys: Keys, table: dict[str, Any], to: str) -> str:
+        if keys[-1] not in table:
+            return ""
+        if table[keys[-1]] != to:
+            told = f'"{keys[-1]}" is "{to}", or it is left out'
+            self._problems.add("N16", keys, f"{told}, not {shown(table[keys[-1]])}")
+        return to
 
     def _command(self, keys: Keys, table: dict[str, Any]) -> tuple[str, ...]:
         value = table.get(keys[-1], [])

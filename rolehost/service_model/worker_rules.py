@@ -72,17 +72,25 @@ class _Rules:
         arguments = [each for group in worker.groups for each in group]
         self._first("program", worker.program[0] if isinstance(worker.program[0], str) else "")
         self._names("program", arguments, _OF_A_RUN)
-        used = {name for each in arguments for name in placeholders(each)}
-        for name, what in (("source", "what to read"), ("target", "where its result goes")):
-            if not used & {name, "scratch"}:
-                told = f"no argument has {{{name}}}: the program can't know {what}"
-                self._add("N18", (*self._keys, "program"), told)
+        self._ways({name for each in arguments for name in placeholders(each)})
         for name, known in (("verify", (*_OF_A_RUN, "result")), ("version", _FIXED)):
             if command := getattr(worker, name):
                 self._first(name, command[0])
                 self._names(name, command, known, job=name == "verify")
         for parameter, flag in worker.flags.items():
             self._names(f"parameters.{parameter}.flag", [flag], (), job=False)
+
+    def _ways(self, used: set[str]) -> None:
+        """How the asset gets to the program, and the result from it."""
+        keys = (*self._keys, "program")
+        ways = (("source", "stdin", "what to read"), ("target", "stdout", "where its result goes"))
+        for name, stream, what in ways:
+            if not (used & {name, "scratch"} or getattr(self._worker, stream)):
+                told = f"no argument has {{{name}}}: the program can't know {what}"
+                self._add("N18", keys, f'{told}, unless it is its {stream}: {stream} = "{name}"')
+        if self._worker.stdout and "target" in used:
+            told = 'an argument has {target}, and stdout = "target" makes the same file of what it prints'
+            self._add("N18", keys, f"{told}: leave one of them out")
 
     def vanishing(self) -> None:
         """Values that may be missing, while the option before them stays and takes the next argument for its own."""

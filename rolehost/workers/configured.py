@@ -155,6 +155,8 @@ def app_of(declared: WorkerDeclaration) -> ConsoleApp:
         stall=declared.stall_seconds,
         environment=declared.environment,
         progress=_progress(declared),
+        reads_stdin=bool(declared.stdin),
+        writes_stdout=bool(declared.stdout),
     )
 
 

@@ -1,7 +1,7 @@
 """Step 4: a console application, run as it is.
 
 An argv list is made from a template, never a shell's line. The application gets generated absolute paths, an
-environment from an allow-list, an empty stdin and a session of its own; it never sees a secret.
+environment from an allow-list, an empty stdin (or the asset) and a session of its own; it never sees a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.jobs.job import End
-from rolehost.processes import Cgroups, Child, ChildIdentity, Exit, WarmStarts
+from rolehost.processes import Cgroups, Child, ChildIdentity, Exit, Redirects, WarmStarts
 from rolehost.workers.exit_policy import ExitRule
 from rolehost.workers.halt import Halt
 from rolehost.workers.progress import ProgressSpec
@@ -53,8 +53,11 @@ class ConsoleApp:
         warm_imports: of a Python script, called as `{python} SCRIPT ...`: the modules that it needs. They are imported
             once, and each run is a fork that has them: a process of its own, which starts in a fraction of the time.
             Modules beside the script may be named; none whose import starts a thread, or prints, or reads what differs
-            from run to run. None: each run starts an interpreter.
+            from run to run. None: each run starts an interpreter, and so does one with a stream of its own (below).
         progress: how what it prints, or its result's size, tells how far it has come; None: it doesn't.
+        reads_stdin: the asset is its standard input, which is empty otherwise; it needs no `{source}`.
+        writes_stdout: its standard output is the result, byte for byte, and no output that anybody is shown or that
+            progress is read from; it needs no `{target}`.
     """
 
     argv: Sequence[str]
@@ -67,6 +70,19 @@ class ConsoleApp:
     environment: Mapping[str, str] = field(default_factory=dict)
     warm_imports: Sequence[str] | None = None
     progress: ProgressSpec | None = None
+    reads_stdin: bool = False
+    writes_stdout: bool = False
+
+    def redirects(self, source: Path, target: Path) -> Redirects | None:
+        """The streams that are files in a run; None where neither is.
+
+        Args:
+            source: the job's asset.
+            target: where the result is expected.
+        """
+        if not (self.reads_stdin or self.writes_stdout):
+            return None
+        return Redirects(source if self.reads_stdin else None, target if self.writes_stdout else None)
 
     @property
     def name(self) -> str:
@@ -143,6 +159,7 @@ async def run_console_app(
     halt: Halt | None = None,
     groups: Cgroups | None = None,
     on_output: Callable[[str, bytes], None] | None = None,
+    redirects: Redirects | None = None,
 ) -> Run:
     """Run a program to its end, or to ours.
 
@@ -162,13 +179,15 @@ async def run_console_app(
         halt: kills it when the job has to stop at once.
         groups: makes a control group for it, where the machine lets us.
         on_output: called with `stdout` or `stderr` and each piece of it; it must neither wait nor raise.
+        redirects: files in the place of its stdin and stdout; it starts cold then.
 
     Raises:
         ProgramNotFoundError: there is no such program.
         OSError: it could not be started, or nobody knows how it ended; not its own fault.
     """
     limits = limits or Limits()
-    spawn = partial(warm.spawn if warm else Child.spawn, env=env, cwd=cwd, marker=marker, identity=identity)
+    start = warm.spawn if warm and not redirects else partial(Child.spawn, redirects=redirects)
+    spawn = partial(start, env=env, cwd=cwd, marker=marker, identity=identity)
     child = await spawn(argv, capture=output, prefix=limits.prefix, on_output=on_output)
     try:
         if groups is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rolehost.errors import ProgramNotFoundError
 from rolehost.failpoints import failpoint
 from rolehost.jobs.job import End, JobSpec
-from rolehost.processes import Cgroups, WarmStarts, unprivileged_identity, with_own_pids
+from rolehost.processes import Cgroups, Redirects, WarmStarts, unprivileged_identity, with_own_pids
 from rolehost.processes.cgroups import told
 from rolehost.telemetry import emit
 from rolehost.telemetry.tracing import variables
@@ -138,6 +138,8 @@ class ConsoleAppWorker(QueueWorker):
         program, *arguments = self.app.argv
         if self.app.warm_imports is None or program != "{python}" or not arguments:
             return None
+        if self.app.reads_stdin or self.app.writes_stdout:
+            return None
         warm = WarmStarts(
             fill(arguments[:1], values)[0],
             self.app.warm_imports,
@@ -159,7 +161,8 @@ class ConsoleAppWorker(QueueWorker):
         try:
             await failpoint("before-spawn", job.id)
             async with self._listening(job, scratch, target) as hear:
-                run = await self._run(template, values, scratch, self._warm, hear)
+                redirects = self.app.redirects(scratch.source, target)
+                run = await self._run(template, values, scratch, self._warm, hear, redirects)
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
         made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
@@ -217,6 +220,7 @@ class ConsoleAppWorker(QueueWorker):
         scratch: Scratch,
         warm: WarmStarts | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
+        redirects: Redirects | None = None,
     ) -> Run:
         """Run a command of the job's, in its scratch directory."""
         return await run_console_app(
@@ -235,6 +239,7 @@ class ConsoleAppWorker(QueueWorker):
             halt=scratch.halt,
             groups=self._groups,
             on_output=on_output,
+            redirects=redirects,
         )
 
     async def _verified(self, made: Outcome, values: Mapping[str, str], scratch: Scratch, shown: _Shown) -> Outcome:

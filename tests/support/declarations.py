@@ -73,11 +73,16 @@ def workers(draw: st.DrawFn, kind: str) -> WorkerDeclaration:
     names = [f"{{{each.name}}}" for each in declared]
     arguments = ARGUMENTS | st.sampled_from([*names, "{{word}}", "{approot}"])
     groups = st.lists(arguments, min_size=1, max_size=3).map(tuple)
+    stdin, stdout = draw(st.sampled_from(["", "source"])), draw(st.sampled_from(["", "target"]))
+    source = () if stdin and draw(st.booleans()) else ("{source}",)
+    target = () if stdout else ("{target}",)
     switches = [each.name for each in declared if each.type is ParameterType.BOOLEAN]
     return WorkerDeclaration(
         kind=kind,
         title=draw(ARGUMENTS),
-        program=("program", "{source}", *draw(st.lists(arguments | groups, max_size=4)), "{target}"),
+        program=("program", *source, *draw(st.lists(arguments | groups, max_size=4)), *target),
+        stdin=stdin,
+        stdout=stdout,
         accepts=tuple(draw(st.lists(TYPES | ENDINGS, unique=True, max_size=3))),
         parameters=declared,
         flags=frozen({name: "--flag" for name in switches if draw(st.booleans())}),

@@ -30,6 +30,7 @@ TABLE = {
     End.LEASE_LOST: None,
     End.DISK_FULL: None,
     End.STORE_ERROR: None,
+    End.SOURCE_ERROR: "app",
     End.PUT_BACK: None,
     End.POISON_NOW: None,
     End.CANCELLED: None,
