@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path, PurePath
 
 from rolehost.environment import RoleEnvironment
@@ -211,7 +211,7 @@ async def run_once_async(
         parameters={each: _text(value) for each, value in (parameters or {}).items()},
         local_resources=local_resources or {},
         name=name or Path(source).name,
-        program=None if program is None else str(program),
+        program=None if program is None else fspath(program),
         faults=faults,
     )
     with nullcontext() if defined.kinds is None else knowing(defined.kinds):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rolehost
+import rolehost.testing
 from rolehost.jobs.job import JobState
 from support.role_process import ROOT
 
@@ -62,4 +63,4 @@ def test_the_picture_of_the_states_has_all_of_them() -> None:
 
 def test_the_reference_has_every_public_name() -> None:
     listed = re.findall(r"^\.\. auto\w+:: (\w+)$", (DOCS / "reference.md").read_text(), re.MULTILINE)
-    assert set(listed) == set(rolehost.__all__) - {"__version__", "role_environment"}
+    assert set(listed) == set(rolehost.__all__) - {"__version__", "role_environment"} | set(rolehost.testing.__all__)
