@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rolehost.workers.queue_worker import QueueWorker
     from rolehost.workers.scratch import Scratch
     from rolehost.workers.thumbnail import ThumbnailWorker
+    from rolehost.workers.transcode import TranscodeWorker
     from rolehost.workers.watchdog import Limits
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "SimultaneousTopologyChange",
     "ThumbnailWorker",
     "TopologyChange",
+    "TranscodeWorker",
     "Verdict",
     "__version__",
     "get_setting",
@@ -128,6 +130,7 @@ _HOMES = {
     "SimultaneousTopologyChange": "rolehost.environment",
     "ThumbnailWorker": "rolehost.workers.thumbnail",
     "TopologyChange": "rolehost.environment",
+    "TranscodeWorker": "rolehost.workers.transcode",
     "Verdict": "rolehost.workers.exit_policy",
     "get_setting": "rolehost.environment",
     "role_environment": "rolehost.environment",

@@ -51,6 +51,7 @@ PUBLIC = {
     "SimultaneousTopologyChange",
     "ThumbnailWorker",
     "TopologyChange",
+    "TranscodeWorker",
     "Verdict",
     "__version__",
     "get_setting",

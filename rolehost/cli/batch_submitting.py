@@ -27,6 +27,7 @@ from rolehost.jobs.batches import Batch, BatchTable, Item, NewBatch, Then
 from rolehost.jobs.batches.adding import Adder, Addition
 from rolehost.jobs.batches.driver import BatchDriver
 from rolehost.jobs.batches.ending import ZIP
+from rolehost.jobs.batches.model import check_name
 from rolehost.jobs.job import new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.stores import Stores
@@ -75,6 +76,8 @@ def follow(
     Raises:
         BadParameter: they don't, or nothing like that can follow.
     """
+    if batch is not None:
+        check_name(batch)
     for option, value in (("--results", results), ("--then", then), ("--then-set", parameters)):
         if value and batch is None:
             raise typer.BadParameter(f"{option} goes with --batch")

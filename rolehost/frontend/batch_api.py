@@ -12,13 +12,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import batch_openapi as openapi
 from rolehost.frontend.authentication.permissions import Permission, needs
-from rolehost.frontend.batch_requests import add, asked_for, batch_of, key_of
+from rolehost.frontend.batch_requests import add, added_before, asked_for, batch_of, key_of
 from rolehost.frontend.downloads import disposition
 from rolehost.frontend.forms import FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
 from rolehost.frontend.kinds import FILE
 from rolehost.frontend.problems import refusal
-from rolehost.jobs.batches import BatchState
 from rolehost.jobs.batches.adding import LARGEST_SLICE, safe_name
 from rolehost.jobs.batches.archive import items_of, results_zip, state_of
 from rolehost.jobs.kinds import kind_named
@@ -62,8 +61,7 @@ async def add_jobs(request: Request, batch_id: str) -> Response:
     """Add files to an open batch; each becomes a job once the batch is sealed. Nothing of them runs before."""
     services, key = _services(request), key_of(request)
     batch = await batch_of(services, batch_id)
-    if batch.state is not BatchState.OPEN:
-        raise refusal(409, "batch-state", f"The batch is {batch.state}: nothing can be added to it.")
+    before = await added_before(services, batch, key)
     async with services.spool.folder() as folder:
         rules = FormRules(
             largest_file=services.settings.upload_cap,
@@ -77,7 +75,7 @@ async def add_jobs(request: Request, batch_id: str) -> Response:
             raise refusal(422, "unknown-field", f"Files alone are added: {name!r} is the batch's own.", wrong=name)
         if not form.files:
             raise refusal(422, "missing-file", "The files are missing: send them in the field file.", wrong=FILE)
-        told = await add(services, batch, form, key)
+        told = await add(services, batch, form, key, before)
     return _json(told, 202)
 
 

@@ -63,7 +63,7 @@ async def show_batch(request: Request) -> Response:
         most=MOST_TROUBLES,
         troubles=(*batch.troubles, *batch.seen_troubles)[:MOST_TROUBLES],
         follows=batch.asked.then is not None and batch.state is BatchState.DONE and batch.tally["completed"] > 0,
-        refresh=None if batch.state in _STILL else REFRESH,
+        refresh=None if batch.state.over else REFRESH,
     )
 
 

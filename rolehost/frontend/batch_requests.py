@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from rolehost.errors import InvalidParameterError, KeyReusedError, SubmissionError, UnknownBatchError
+from rolehost.errors import (
+    BatchStateError,
+    InvalidParameterError,
+    KeyReusedError,
+    SubmissionError,
+    UnknownBatchError,
+)
 from rolehost.frontend.authentication.permissions import identity
 from rolehost.frontend.common_fields import common_values
+from rolehost.frontend.json_body import is_json, parsed, read_body
 from rolehost.frontend.kinds import chosen_kind
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.services import is_job_id
 from rolehost.jobs.batches.adding import Adder, Addition
 from rolehost.jobs.batches.ending import ZIP
-from rolehost.jobs.batches.model import NewBatch, Then
+from rolehost.jobs.batches.model import BatchState, NewBatch, Then
 from rolehost.jobs.job import new_id
 from rolehost.jobs.levels import parse_priority
 from rolehost.jobs.submission import check_key
@@ -23,7 +29,7 @@ from rolehost.jobs.submission import check_key
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from rolehost.frontend.forms import Form, Upload
+    from rolehost.frontend.forms import Form
     from rolehost.frontend.services import Services
     from rolehost.jobs.batches import Batch, Item
 
@@ -81,59 +87,60 @@ async def batch_of(services: Services, batch: str) -> Batch:
     return await services.batches.get(batch)
 
 
-async def add(services: Services, batch: Batch, form: Form, key: str | None) -> dict[str, Any]:
+async def added_before(services: Services, batch: Batch, key: str | None) -> Sequence[Item] | None:
+    """What an earlier request with this key added; None if there was none.
+
+    Raises:
+        BatchStateError: there was none, and nothing can be added any more.
+    """
+    before = await services.batches.manifest(batch.id).slice_named(_slice(key)) if key else None
+    if before is None and batch.state is not BatchState.OPEN:
+        raise BatchStateError(f"the batch {batch.name} is {batch.state}: nothing can be added to it")
+    return before
+
+
+async def add(
+    services: Services, batch: Batch, form: Form, key: str | None, before: Sequence[Item] | None
+) -> dict[str, Any]:
     """Add the files of a form; those that can't be accepted are named.
 
     Raises:
         SubmissionError: none could be accepted, or the key belongs to other files.
     """
-    adder, items, refused = Adder(services.stores, batch), list[Any](), list[dict[str, str]]()
-    first: SubmissionError | None = None
+    adder = Adder(services.stores, batch)
+    items: list[Item] = []
+    refused: list[tuple[str, SubmissionError]] = []
     for upload in form.files:
+        addition = Addition(path=upload.path, name=upload.name, consume=True)
         try:
-            items.append(await _uploaded(adder, upload))
+            if upload.refusal is not None:
+                raise upload.refusal
+            items.append(item := await adder.item(addition))
+            if before is None:
+                await adder.upload(item, addition)
         except SubmissionError as error:
-            first = first or error
-            refused.append({"name": upload.name or "unnamed", "reason": str(error)})
-    if first is not None and not items:
-        raise first
-    await _append(services, batch, adder, items, key)
-    added = [{"id": item.id, "name": item.name} for item in items]
-    return {"batch": batch.id, "added": added, "refused": refused}
+            refused.append((upload.name or "unnamed", error))
+    if refused and not items:
+        raise refused[0][1]
+    if before is None:
+        await adder.append(_slice(key) if key else new_id(), items)
+    elif [item.id for item in before] != [item.id for item in items]:
+        raise KeyReusedError("this Idempotency-Key belongs to a request with other files")
+    return {
+        "batch": batch.id,
+        "added": [{"id": item.id, "name": item.name} for item in items],
+        "refused": [{"name": name, "reason": str(error)} for name, error in refused],
+    }
 
 
-async def _uploaded(adder: Adder, upload: Upload) -> Item:
-    if upload.refusal is not None:
-        raise upload.refusal
-    addition = Addition(path=upload.path, name=upload.name, consume=True)
-    item = await adder.item(addition)
-    await adder.upload(item, addition)
-    return item
-
-
-async def _append(services: Services, batch: Batch, adder: Adder, items: list[Item], key: str | None) -> None:
-    name = f"k-{sha256(key.encode()).hexdigest()[:32]}" if key else new_id()
-    if key and (before := await services.batches.manifest(batch.id).slice_named(name)) is not None:
-        if [item.id for item in before] != [item.id for item in items]:
-            raise KeyReusedError("this Idempotency-Key belongs to a request with other files")
-        return
-    await adder.append(name, items)
+def _slice(key: str) -> str:
+    return f"k-{sha256(key.encode()).hexdigest()[:32]}"
 
 
 async def _json_of(request: Request) -> Mapping[str, Any]:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if not is_json(request.headers):
         raise refusal(415, "unsupported-media-type", "The body must be application/json.")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST_JSON:
-            raise refusal(413, "too-large", f"The JSON is larger than {LARGEST_JSON} bytes.")
-    try:
-        told = json.loads(bytes(body))
-        body.decode()
-        json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise refusal(400, "malformed-json", "The body is no JSON in UTF-8.") from error
+    told = parsed(await read_body(request, LARGEST_JSON))
     if not isinstance(told, dict):
         raise refusal(422, "invalid-parameter", "The body must be a JSON object.")
     return told

@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
 ON = "true"
 _SORTS = {"image": "pictures", "audio": "sound", "video": "films", "text": "text", "font": "fonts"}
-_NAMES = {".jpg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP", ".svg": "SVG"}
+_NAMES = {
+    "image/jpeg": "JPEG",
+    "image/tiff": "TIFF",
+    "image/webp": "WebP",
+    "text/markdown": "Markdown",
+    "video/mp2t": "MPEG-TS",
+    "video/ogg": "Ogg",
+    "video/webm": "WebM",
+    "video/x-matroska": "Matroska",
+    "audio/mp4": "M4A",
+    "audio/ogg": "Ogg",
+}
+_MANY = 8
+AS_USUAL = "As usual"
 _TYPES = mimetypes.MimeTypes()  # the module's own table: what is installed on this machine changes no page
 _WHOLE = 1e15
 
@@ -85,16 +98,22 @@ def with_unticked(kind: JobKind, fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def accepted_sorts(kind: JobKind) -> str:
-    """`BMP, PPM or .tga files`: what the kind takes, in words of people; empty for any file."""
+    """`BMP, PPM or .tga files`: what the kind takes, in words of people; empty for any file.
+
+    Where that would be a long list, it is `pictures, films or sound`.
+    """
     words = list(dict.fromkeys(_word(each) for each in kind.accepts))
+    if len(words) > _MANY:
+        words = list(dict.fromkeys(_SORTS.get(each.partition("/")[0]) or _word(each) for each in kind.accepts))
     *others, last = words or [""]
-    return f"{', '.join(others)} or {last}" if others else last
+    told = f"{', '.join(others)} or {last}" if others else last
+    return told[:1].upper() + told[1:]
 
 
 def _control(parameter: Parameter, fields: Mapping[str, str]) -> Control:
     value = fields.get(parameter.name, shown(parameter.default))
     common: dict[str, Any] = {"name": parameter.name, "label": parameter.label or parameter.name, "value": value}
-    must = {"required": ""} if parameter.required else {}
+    must = {"required": ""} if parameter.required else {"placeholder": AS_USUAL} if parameter.optional else {}
     match parameter.type:
         case ParameterType.BOOLEAN:
             ticked = value.strip().lower() in {ON, "on", "yes", "1"}
@@ -106,7 +125,7 @@ def _control(parameter: Parameter, fields: Mapping[str, str]) -> Control:
                 type="select",
                 hint=parameter.help,
                 choices=[*_no_choice(parameter), *choices],
-                attributes=must,
+                attributes={"required": ""} if parameter.required else {},
             )
         case ParameterType.TEXT:
             limits = {"maxlength": str(parameter.longest)}
@@ -118,7 +137,7 @@ def _control(parameter: Parameter, fields: Mapping[str, str]) -> Control:
 def _no_choice(parameter: Parameter) -> list[tuple[str, str]]:
     if parameter.default is not None:
         return []
-    return [("", "Choose one" if parameter.required else "Not given")]
+    return [("", "Choose one" if parameter.required else AS_USUAL)]
 
 
 def _number(parameter: Parameter, common: Mapping[str, Any], must: Mapping[str, str]) -> Control:
@@ -178,5 +197,5 @@ def _word(accepted: str) -> str:
     sort, _, rest = accepted.partition("/")
     if rest == "*":
         return _SORTS.get(sort, accepted)
-    ending = _TYPES.guess_extension(accepted)
-    return _NAMES.get(ending, ending[1:].upper()) if ending else accepted
+    ending = _TYPES.guess_extension(accepted) or rest.removeprefix("x-").partition("+")[0]
+    return _NAMES.get(accepted) or ending.removeprefix(".").upper()

@@ -115,13 +115,15 @@ def parameters_given(kind: JobKind, fields: Mapping[str, str]) -> dict[str, str]
 
 def faults(kind: JobKind, given: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with which parameter; all of them where the declaration can tell."""
-    checks: list[Any] = [lambda: kind.parse(given, UNKNOWN)]
-    if kind.own_parse is None and kind.parameters is not None:
-        checks = [lambda each=each: parse_all((each,), _only(given, each.name)) for each in kind.parameters]
     wrong: dict[str, str] = {}
-    for check in checks:
+    for each in kind.parameters or ():
         try:
-            check()
+            parse_all((each,), _only(given, each.name))
+        except InvalidParameterError as error:
+            wrong[each.name] = str(error)
+    if not wrong:  # what goes together, and what no declaration says
+        try:
+            kind.parse(given, UNKNOWN)
         except InvalidParameterError as error:
             wrong[error.field] = str(error)
     return wrong

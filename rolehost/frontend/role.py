@@ -42,7 +42,7 @@ ANYWHERE = ("127.0.0.1", 8080)
 
 
 class ThumbnailFrontend(ServedRole):
-    """Pages and API for thumbnails, on the endpoint `Http`."""
+    """Pages and API for every kind of job that the service has, on the endpoint `Http`."""
 
     @cached_property
     def _opened(self) -> asyncio.Event:

@@ -209,12 +209,10 @@ async def _page(request: Request, kind: JobKind | None, fields: Mapping[str, str
 def _controls(services: Services, kind: JobKind, fields: Mapping[str, str], outcome: Outcome) -> dict[str, Any]:
     """What the form of a kind asks for; that of thumbnails has a look of its own."""
     elsewhere = elsewhere_control(services, fields, outcome.wrong)
-    told: dict[str, Any] = {
-        "elsewhere": elsewhere,
-        "common": common_controls(services, fields, outcome.wrong),
-        "accepted": accepted_sorts(kind),
-    }
+    common, own = common_controls(services, fields, outcome.wrong), parameter_controls(kind, fields)
+    marked = {FILE, *(each.name for each in (elsewhere, *common, *own) if each)}
+    told: dict[str, Any] = {"elsewhere": elsewhere, "common": common, "accepted": accepted_sorts(kind)}
     if not is_thumbnail(kind):
-        return told | {"controls": parameter_controls(kind, fields)}
+        return told | {"controls": own, "marked": marked}
     sizes = {"sizes": SIZES, "custom": CUSTOM, "formats": FORMATS, "largest_side": LARGEST_SIDE}
-    return told | sizes | {"fields": _THUMBNAIL | dict(fields)}
+    return told | sizes | {"fields": _THUMBNAIL | dict(fields), "marked": marked | _THUMBNAIL.keys()}

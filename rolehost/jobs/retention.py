@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rolehost import clock
 from rolehost.errors import VersionMismatchError
-from rolehost.jobs.batches.retention import remove_batches, waits_in_batch
+from rolehost.jobs.batches.retention import Holds, remove_batches
 from rolehost.jobs.job import JobState
 from rolehost.jobs.removal import remove_job
 from rolehost.jobs.submission import KEY_KEPT, KEYS
@@ -64,18 +64,29 @@ class Retention:
         self._jobs = JobTable(stores.table(TABLE))
         self._rules = rules
         self._keys_from: str | None = None
+        self._from: dict[JobState, str] = {}
 
     async def apply(self) -> None:
         """One pass."""
         for state, kept in self._rules.by_state().items():
-            for job in (await self._jobs.list(state=state, limit=PAGE, newest_first=False)).jobs:
-                if job.finished_at is not None and clock.now() - job.finished_at > kept:
-                    if job.spec.batch and await waits_in_batch(self._stores, job.spec.batch):
-                        continue  # it goes once its batch is over: until then it counts
-                    await self._remove(job.id)
+            await self._apply(state, kept)
         await remove_batches(self._stores, self._rules.by_state(), limit=PAGE)
         await self._forget_keys()
         await self._jobs.forget_buried(clock.now() - 2 * KEY_KEPT, limit=PAGE)
+
+    async def _apply(self, state: JobState, kept: timedelta) -> None:
+        """Jobs of a batch go when it has been over for so long: its results are fetched as one. Others don't wait."""
+        cursor = self._from.pop(state, None)
+        page = await self._jobs.list(state=state, limit=PAGE, cursor=cursor, newest_first=False)
+        holds, held = Holds(self._stores), False
+        for job in page.jobs:
+            if job.finished_at is not None and clock.now() - job.finished_at > kept:
+                if await holds.job(job.spec.batch, kept):
+                    held = True
+                else:
+                    await self._remove(job.id)
+        if (held or cursor is not None) and page.cursor is not None:
+            self._from[state] = page.cursor
 
     async def _remove(self, job_id: str) -> None:
         job = await self._jobs.read(job_id)

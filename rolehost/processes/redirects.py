@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,13 @@ class Redirects:
 
 def _opened(path: Path, flags: int, closing: ExitStack) -> int:
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    closing.callback(os.close, fd)
+    closing.callback(_close, fd)
     return fd
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):  # nothing was written by us, and the child that has it now must not be lost
+        os.close(fd)
 
 
 def _check(fd: int, path: Path, identity: ChildIdentity | None) -> None:

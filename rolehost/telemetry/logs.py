@@ -23,6 +23,7 @@ _WARNINGS = frozenset(
         "auth.keys_unavailable",
         "auth.none",
         "auth.refused",
+        "batch.failed",
         "certificate.missing",
         "certificate.unreadable",
         "child.not_contained",

@@ -162,7 +162,7 @@ class ConsoleAppWorker(QueueWorker):
             await failpoint("before-spawn", job.id)
             async with self._listening(job, scratch, target) as hear:
                 redirects = self.app.redirects(scratch.source, target)
-                run = await self._run(template, values, scratch, self._warm, hear, redirects)
+                run = await self._run(template, values, scratch, self._warm, hear, redirects=redirects)
         except ProgramNotFoundError as error:
             return Outcome(end=End.APP_ERROR, detail=str(error))
         made = Outcome(end=End.OK, result=target, result_name=result_name, result_type=result_type)
@@ -220,6 +220,7 @@ class ConsoleAppWorker(QueueWorker):
         scratch: Scratch,
         warm: WarmStarts | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
+        *,
         redirects: Redirects | None = None,
     ) -> Run:
         """Run a command of the job's, in its scratch directory."""

@@ -162,7 +162,7 @@ async def _fetch(outbound: Outbound, url: str, target: Path) -> int:
         with files.new(target) as file:
             async for piece in answer.pieces:
                 size += len(piece)
-                await asyncio.to_thread(_write, file, piece)
+                await _written(file, piece)
     return size
 
 
@@ -171,6 +171,16 @@ def _in_words(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return str(status)
+
+
+async def _written(file: int, piece: bytes) -> None:
+    """Write off the loop. Whoever is cancelled waits for the thread: its descriptor would become another file's."""
+    writing = asyncio.create_task(asyncio.to_thread(_write, file, piece))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.gather(writing, return_exceptions=True)
+        raise
 
 
 def _write(file: int, piece: bytes) -> None:

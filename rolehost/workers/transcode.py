@@ -33,6 +33,11 @@ _MEGABYTE = 1 << 20
 _NOT_DECODABLE = (
     r"Invalid data found when processing input|moov atom not found|Picture size \d+x\d+ (is invalid|exceeds)"
 )
+_TRACKS = "exceeds max_streams"
+_OF_THE_MACHINE = re.compile(
+    r"Permission denied|No such file or directory|Cannot allocate memory|temporarily unavailable|Too many open files"
+    r"|Input/output error|loading shared libraries|^(setpriv|prlimit|env): "
+)
 _OF_OURS = re.compile(
     r"^\[.*\] (Codec \(\w+\) not on whitelist .*|Failed to open codec in avformat_find_stream_info)\n", re.MULTILINE
 )
@@ -161,16 +166,16 @@ class TranscodeWorker(ConsoleAppWorker):
                 run = await self._looked(probe_command(ffmpeg, media_type), scratch)
         except TimeoutError:
             return Outcome(end=End.TIMEOUT, detail=f"looking into it took longer than {PROBE_SECONDS:g} s")
-        if run.stopped is not None:
-            return Outcome(end=run.stopped.end, detail=f"the probe was stopped: {run.stopped.why}", stderr=run.stderr)
         film = read_probe(run.stderr)
-        if film is None or run.exit.signal:
+        if fault := _fault_of_ours(run, read=film is not None):
+            return fault
+        if film is None:
             raise BadInputError(f"it can't be read as {media_type}: {_why(run, scratch, job)}")
         film.check()
         if film.seconds is None:
             run = await self._looked(measure_command(ffmpeg, media_type, film), scratch)
             film = replace(film, seconds=measured(run.stdout))
-        return film
+        return _fault_of_ours(run, read=film.seconds is not None) or film
 
     async def _looked(self, template: Sequence[str], scratch: Scratch) -> Run:
         values = standard_values(os.environ)
@@ -189,8 +194,27 @@ def _of_pictures(job: JobSpec) -> bool:
     return Sort.PICTURE in PRESETS[str(job.parameters["preset"])].takes
 
 
+def _fault_of_ours(run: Run, *, read: bool) -> Outcome | None:
+    """A look into a source that failed for no reason of the source's: it is worth another.
+
+    Args:
+        run: how the look ended.
+        read: whether it saw anything. Then what it printed is the source's own words, too.
+    """
+    said = last_line(run.stderr)
+    if run.stopped is not None:
+        end, why = run.stopped.end, f"was stopped: {run.stopped.why}"
+    elif run.exit.signal:
+        end, why = End.KILLED, f"was ended by signal {run.exit.signal}"
+    elif run.exit.exec_error or (not read and _OF_THE_MACHINE.search(said) and _TRACKS not in run.stderr):
+        end, why = End.APP_ERROR, f"failed: {run.exit.exec_error or said}"
+    else:
+        return None
+    return Outcome(end=end, detail=shortened(f"the probe {why}"), exit_code=run.exit.code, stderr=run.stderr)
+
+
 def _why(run: Run, scratch: Scratch, job: JobSpec) -> str:
-    if "max_streams" in run.stderr:
+    if _TRACKS in run.stderr:
         return f"it has more than {MOST_STREAMS} tracks"
     said = last_line(run.stderr).replace(f"file:{scratch.source}", job.source.name)
     return said or "the probe found nothing"

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_support import let_others_in
 from PIL import Image
 
-from support.films import film, looked
+from support.films import film, looked, open_folder
 from support.programs import needs
 from support.service import ROOT, Service, marked
 
@@ -21,18 +20,17 @@ pytestmark = [pytest.mark.acceptance, needs("ffmpeg", "ffprobe")]
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("transcode")
-    shutil.copy(ROOT / "examples" / "transcode" / "service.toml", folder)
-    let_others_in(folder)
-    started = Service(folder)
-    try:
-        started.start()
-        yield started
-        assert started.stop() == 0
-        assert marked(started.data) == []
-    finally:
-        started.close()
+def service() -> Iterator[Service]:
+    with open_folder() as folder:
+        shutil.copy(ROOT / "examples" / "transcode" / "service.toml", folder)
+        started = Service(folder)
+        try:
+            started.start()
+            yield started
+            assert started.stop() == 0
+            assert marked(started.data) == []
+        finally:
+            started.close()
 
 
 def submitted(service: Service, folder: Path, source: Path, **parameters: object) -> tuple[int, dict[str, Any], Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
@@ -20,19 +21,32 @@ from PIL import Image
 
 from rolehost.service_model import ServiceModel, load, write_model
 from rolehost.service_model.model import frozen
+from rolehost.service_model.worker_reading import read_worker
 from support.programs import needs
 from support.service import ROOT, Service, marked, until
 
-pytestmark = [pytest.mark.acceptance, needs("cjpeg", "pngquant", "sox", "pandoc")]
+pytestmark = [pytest.mark.acceptance, needs("cjpeg", "pngquant", "sox", "pandoc", "gzip")]
 
 EXAMPLES = {name: ROOT / "examples" / name / "service.toml" for name in ("cjpeg", "pngquant", "sox", "pandoc")}
 FRAMES = 44100
 
 
+PACKING = {
+    "kind": "pack",
+    "program": ["gzip", "-c", "-n", "-{level}"],
+    "stdin": "source",
+    "stdout": "target",
+    "result_name": "{name}.gz",
+    "result_type": "application/gzip",
+    "parameters": {"level": {"type": "integer", "default": 6, "least": 1, "most": 9}},
+}
+
+
 def all_in_one() -> ServiceModel:
-    """The examples' workers beside one front end."""
+    """The examples' workers beside one front end, and one that reads stdin and writes stdout."""
     models = [load(path, {}) for path in EXAMPLES.values()]
     roles = {name: role for model in models for name, role in model.roles.items()}
+    roles["Pack"] = replace(roles["Jpeg"], name="Pack", worker=read_worker(PACKING))
     return replace(models[0], roles=frozen(roles))
 
 
@@ -160,6 +174,14 @@ def test_pandoc_takes_a_text_by_its_ending(service: Service, tmp_path: Path) -> 
     assert "A *word*." in plain.read_text()
 
 
+def test_gzip_reads_its_input_and_prints_its_result(service: Service, tmp_path: Path) -> None:
+    source = tmp_path / "bytes.bin"
+    source.write_bytes(bytes(range(256)) * 5000)
+    job, result = done(service, tmp_path, "pack", source, level=9)
+    assert (job["result"]["name"], job["result"]["type"]) == ("bytes.bin.gz", "application/gzip")
+    assert gzip.decompress(result.read_bytes()) == source.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -196,12 +218,13 @@ def test_who_does_not_know_the_definition_is_refused_by_the_worker(service: Serv
 
 def test_every_kind_has_its_form_and_its_schema(service: Service) -> None:
     told = json.loads(service.get("/api/v1/kinds"))["kinds"]
-    assert [kind["name"] for kind in told] == ["jpeg", "pngquant", "sound", "document"]
+    assert [kind["name"] for kind in told] == ["jpeg", "pngquant", "sound", "document", "pack"]
     fields = {
         "jpeg": ["quality", "grey"],
         "pngquant": ["colours", "speed"],
         "sound": ["format", "rate", "tempo"],
         "document": ["format", "title", "toc"],
+        "pack": ["level"],
     }
     for kind in told:
         form = service.get(f"/submit/{kind['name']}").decode()

@@ -7,13 +7,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
 from playwright.async_api import Page, expect
 
 from support.browser import DESK, chromium, tab
-from support.films import ffmpeg, film
+from support.films import ffmpeg, film, open_folder
 from support.programs import needs
 from support.service import ROOT, Service, command_line, marked
 
@@ -36,24 +35,15 @@ SEEN = """() => {
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    folder = tmp_path / "service"
-    shutil.copytree(ROOT / "examples" / "transcode", folder)
-    open_to_others(folder)
-    started = Service(folder)
-    try:
-        started.start()
-        yield started
-    finally:
-        started.close()
-
-
-def open_to_others(folder: Path) -> None:
-    """Where the service is root, ffmpeg is nobody: it has to reach its scratch directory."""
-    for each in (folder, *folder.parents):
-        if each == Path(gettempdir()).resolve():
-            return
-        each.chmod(0o755)
+def service() -> Iterator[Service]:
+    with open_folder() as folder:
+        shutil.copy(ROOT / "examples" / "transcode" / "service.toml", folder)
+        started = Service(folder)
+        try:
+            started.start()
+            yield started
+        finally:
+            started.close()
 
 
 def long_film(folder: Path) -> Path:

@@ -156,6 +156,14 @@ async def test_a_part_of_a_blob(blobs: Blobs, name: str, start: int, length: int
     assert max(map(len, pieces)) <= 256 * 1024
 
 
+@pytest.mark.parametrize("content", [b"", b"short"])
+async def test_a_part_beyond_the_end_is_empty(blobs: Blobs, name: str, content: bytes) -> None:
+    await blobs.put(name, content)
+    assert [piece async for piece in blobs.stream(name, start=len(content), length=100)] == []
+    assert [piece async for piece in blobs.stream(name, start=1000)] == []
+    assert b"".join([piece async for piece in blobs.stream(name, length=100)]) == content
+
+
 def _symlink(path: Path) -> None:
     target = path.with_name("elsewhere")
     target.write_bytes(b"secret")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 PICTURES = "testsrc2=size={size}:rate={rate}:duration={seconds}"
@@ -41,6 +44,18 @@ def tone(path: Path, *options: str, seconds: float = 2.0) -> Path:
     """Sound without pictures."""
     ffmpeg("-f", "lavfi", "-i", TONE.format(seconds=seconds), *options, path)
     return path
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody reaches, as who ffmpeg runs as.
+
+    Pytest's own won't do: each session that begins on a machine closes the folder of all of them to others.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
 
 
 def looked(path: Path) -> dict[str, Any]:

@@ -85,6 +85,29 @@ async def test_a_single_job_in_the_middle_of_a_large_batch_is_soon_done(
     assert (await work_off(stores, batch.id, driving, mill)).tally["completed"] == 600
 
 
+async def test_a_small_batch_of_another_submitter_does_not_wait_for_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, looks = Memory(), itertools.count()
+    monkeypatch.setattr(clock, "monotonic", lambda: next(looks) / 10)
+    asked = [NewBatch(name=name, kind=KIND, submitter=name) for name in ("large", "small")]
+    large = await sealed(stores, tmp_path, 400, name="large", asked=asked[0])
+    driving, mill = driver(stores), Mill(stores)
+    for _ in range(4):
+        await step(driving)
+        await mill.grind(10)
+    small = await sealed(stores, tmp_path, 20, name="small", asked=asked[1])
+    for _ in range(30):
+        await step(driving)
+        await mill.grind(10)
+        if (await BatchTable(stores).get(small.id)).state.over:
+            break
+    assert (await BatchTable(stores).get(small.id)).all_completed
+    assert (await BatchTable(stores).get(large.id)).ended < 200
+    await step(driving)
+    assert (await work_off(stores, large.id, driving, mill)).all_completed
+
+
 async def test_what_waits_for_its_next_attempt_holds_up_no_other(tmp_path: Path) -> None:
     """A hundred items that are tried again in an hour are open, and take no room."""
     stores = Memory()
@@ -177,6 +200,34 @@ async def test_inputs_that_wait_are_not_garbage_and_a_job_waits_for_its_batch(
     for _ in range(3):
         await garbage.collect()
     assert len((await stores.blobs.list("inputs/")).names) == 40, "those of the cancelled batch are gone"
+
+
+async def test_results_of_a_long_batch_stay_for_their_time_after_its_end_and_hold_up_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rolehost.jobs.retention.PAGE", 4)
+    stores = Memory()
+    batch = await sealed(stores, tmp_path, 10)
+    driving, mill, jobs = driver(stores), Mill(stores), JobTable(stores.table(TABLE))
+    await step(driving)
+    await step(driving)
+    await mill.grind(9)
+    (tmp_path / "single").write_text("single")
+    single = await Submitter(stores).submit(Submission(path=tmp_path / "single", name="single", kind=KIND))
+    await mill.run(single)
+    retention = Retention(stores, RetentionRules())
+    await later(monkeypatch, 8)
+    for _ in range(4):
+        await retention.apply()
+    assert await jobs.read(single.id) is None
+    assert (await work_off(stores, batch.id, driving, mill)).tally["completed"] == 10
+    for _ in range(4):
+        await retention.apply()
+    assert (await jobs.counts())["completed"] == 10, "the batch has just ended"
+    await later(monkeypatch, 8)
+    for _ in range(6):
+        await retention.apply()
+    assert (await jobs.counts())["completed"] == 0
 
 
 async def test_a_batch_that_is_over_goes_by_the_rules_and_leaves_its_name(

@@ -116,6 +116,7 @@ async def test_the_same_request_again_adds_nothing_twice(site: Site) -> None:
     await site.done(made["id"])
     assert (await site.get(f"{BATCHES}/{made['id']}"))["items"] == 1
     assert (await site.post(path, 409, files=files))["type"].endswith("batch-state")
+    assert await site.post(path, 202, files=files, headers=key) == first, "it was done before: the answer was lost"
     assert (await site.post(BATCHES, 201, json={"name": "again"}))["id"] != made["id"], "it is over: the name is free"
 
 

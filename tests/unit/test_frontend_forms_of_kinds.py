@@ -90,6 +90,7 @@ async def test_every_type_of_parameter_has_its_control(site: FrontEnd) -> None:
     assert page.options["sampling"] == [("4:4:4", False), ("4:2:0", True)]
     assert page.options["profile"] == [("", True), ("web", False), ("print", False)]
     assert (controls["comment"]["type"], controls["comment"]["maxlength"]) == ("text", "600")
+    assert controls["comment"]["placeholder"] == "As usual"
     required = {name for name, control in controls.items() if "required" in control}
     assert required == {"file", "profile", "code"}
     assert page.labels["field-quality"] == "Quality"
@@ -130,6 +131,35 @@ async def test_the_first_kind_comes_first_and_the_others_are_a_step_away(site: F
     response = await site.client.get("/submit/gif")
     assert response.status_code == 404
     assert "There is nothing here" in response.text
+
+
+@pytest.mark.parametrize(
+    ("accepts", "words"),
+    [
+        (["video/*"], "Films. Up to"),
+        (["image/png", "application/pdf", ".md"], "PNG, PDF or .md files. Up to"),
+        (["video/x-matroska", "video/webm", "audio/flac", "image/heic"], "Matroska, WebM, FLAC or HEIC. Up to"),
+        ([f"image/x-{letter}" for letter in "abcdefgh"] + ["audio/mpeg", ".cbz"], "Pictures, sound or .cbz files. "),
+        ([], "Files of any sort. Up to"),
+    ],
+)
+async def test_what_is_accepted_is_told_in_words(
+    site: FrontEnd, monkeypatch: pytest.MonkeyPatch, accepts: list[str], words: str
+) -> None:
+    monkeypatch.setenv(KINDS, told({"name": "any", "accepts": accepts, "parameters": []}))
+    page = await form(site, "/")
+    assert page.texts["file-hint"].startswith(words)
+    assert page.controls["file"].get("accept") == (",".join(accepts) or None)
+
+
+async def test_the_parameters_of_what_ships_go_together_or_are_refused_beside_the_field(
+    site: FrontEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KINDS, told("transcode"))
+    response = await send(site, PNG, kind="transcode", preset="png", height="100")
+    assert response.status_code == 422
+    assert Form(response).fault("height") == "height doesn't go with png"
+    assert (await send(site, PNG, kind="transcode", preset="png", height="", format="")).status_code == 303
 
 
 async def test_one_kind_needs_no_choice_of_kinds(site: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +239,12 @@ async def test_the_same_form_for_another_kind_is_another_job(site: FrontEnd) -> 
         assert (await send(site, ("a.md", b"words"), kind=kind)).status_code == 303
     kinds = [job["kind"] for job in (await site.client.get("/api/v1/jobs")).json()["jobs"]]
     assert sorted(kinds) == ["notes", "shout"]
+
+
+async def test_a_fault_of_a_field_that_the_form_does_not_show_is_told_all_the_same(site: FrontEnd) -> None:
+    response = await send(site, PNG, kind="shout", loudness="11\0")
+    assert response.status_code == 422
+    assert "the parameter loudness holds a NUL character" in response.text
 
 
 async def test_a_form_for_a_kind_that_is_gone(site: FrontEnd) -> None:

@@ -25,6 +25,7 @@ from rolehost.service_model.hooks import Handshake, HookDeclaration, ProofKind
 from rolehost.telemetry import subscribe
 from support.authentication import add_key, guard_of
 from support.front_end import FrontEnd, front_end, picture
+from support.jobs import recorded
 
 KEY = b"a secret of the tests, 32 bytes."
 STANDARD = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -248,8 +249,9 @@ async def test_an_event_of_event_grid_becomes_a_job(site: FrontEnd) -> None:
     assert job is not None
     assert (job.spec.source.blob, job.spec.source.type) == ("assets/photo.png", "image/png")
     assert (await sent(site, "blobs", [EVENT], headers)).json() == answer.json(), "delivered again, it is the same job"
-    elsewhere = EVENT | {"id": "3", "subject": AFTER.replace("rolehost", "private") + "assets/photo.png"}
-    ours = EVENT | {"id": "4", "subject": f"{AFTER}{job.spec.source.blob.replace('assets', 'results')}"}
+    elsewhere = EVENT | {"id": "3", "subject": AFTER.replace("rolehost", "intruder") + "assets/photo.png"}
+    await site.stores.blobs.put("results/x/1-y/photo.png", picture())
+    ours = EVENT | {"id": "4", "subject": f"{AFTER}results/x/1-y/photo.png"}
     for event in (elsewhere, ours):
         refused = await sent(site, "blobs", [event], headers)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "/subject")
@@ -329,10 +331,13 @@ async def test_secrets_in_a_file_change_while_the_service_runs(tmp_path: Path) -
 
 async def test_a_hook_needs_no_key_of_the_api_and_gives_none(tmp_path: Path) -> None:
     add_key(tmp_path, "operator", Permission.OPERATE)
+    facts: list[tuple[str, dict[str, Any]]] = []
     async with front_end(tmp_path, FRONTEND, guard=guard_of(tmp_path)) as site:
         body = {"url": URL, "at": clock.iso(clock.now())}
-        assert (await sent(site, "standard", BODY, standard(BODY))).status_code == 202
-        assert (await sent(site, "basic", body, basic(f"user:{PLAIN}"))).status_code == 202
+        with recorded(facts):
+            assert (await sent(site, "standard", BODY, standard(BODY))).status_code == 202
+            assert (await sent(site, "basic", body, basic(f"user:{PLAIN}"))).status_code == 202
+        assert "auth.refused" not in [name for name, _ in facts], "a hook's proof is no wrong key of the API"
         assert (await site.client.get("/api/v1/jobs")).status_code == 401
         assert (await site.client.post("/api/v1/jobs", headers=basic(f"user:{PLAIN}"))).status_code == 401
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import httpx2
 import jsonschema  # type: ignore[import-untyped] # it has no stubs, and two calls need none
 import pytest
+from starlette.exceptions import HTTPException
 
+from rolehost.frontend.json_submission import as_text
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.jobs.sources import SourceSettings
 from rolehost.jobs.table import TABLE
@@ -287,3 +290,22 @@ async def test_a_message_without_a_job_shows_no_secret_either(site: FrontEnd) ->
     assert [each.status_code for each in shown] == [200, 200, 200]
     assert all("photo%20one.png" in each.text for each in shown)
     assert [word for word in ("swordfish", "of-ours") for each in shown if word in each.text] == []
+
+
+async def test_a_body_of_unknown_length_is_cut_at_the_cap(site: FrontEnd) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"source": {"url": "https://pictures.example.org/a"}, "parameters": {'
+        for number in range(300):
+            yield f'"p{number}": "{"x" * 1000}", '.encode()
+        yield b'"size": "Small"}}'
+
+    answer = await site.client.post("/api/v1/jobs", content=body(), headers=JSON)
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:rolehost:problem:too-large")
+
+
+def test_what_is_no_finite_number_is_no_value() -> None:
+    assert [as_text(value, "/a") for value in (True, 7, 0.5, "x")] == ["true", "7", "0.5", "x"]
+    wrong: list[object] = [math.inf, math.nan, None, [], {}]
+    for value in wrong:
+        with pytest.raises(HTTPException):
+            as_text(value, "/a")

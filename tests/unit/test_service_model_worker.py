@@ -146,6 +146,11 @@ def test_a_role_s_process_reads_what_the_definition_said(tmp_path: Path) -> None
         (f'{PLAIN}accepts = "image/png"\n', '6: N04: "accepts" is a list of media types and endings'),
         (f'{PLAIN}result_type = "jpeg"\n', '6: N16: "jpeg" is no media type, as "image/jpeg" is'),
         (f'{PLAIN}result_name = "{{stm}}.jpg"\n', '{stm} in "result_name" is no parameter; did you mean "stem"?'),
+        (f'{PLAIN}stdin = "input"\n', '6: N16: "stdin" is "source", or it is left out, not \'input\''),
+        (f'{PLAIN}stdin = "target"\n', '6: N16: "stdin" is "source", or it is left out, not \'target\''),
+        ('kind = "k"\nprogram = ["p", "{source}"]\nstdout = true\n', '6: N16: "stdout" is "target", or it is left out'),
+        (f'{PLAIN}stdot = "target"\n', 'unknown key "stdot" in [roles.A.worker]; did you mean "stdout"?'),
+        (f'{PLAIN}stdout = "target"\n', '5: N18: an argument has {target}, and stdout = "target" makes the same file'),
         (f"{PLAIN}timeout_seconds = 0\n", "6: N04: timeout_seconds is a number of seconds above 0"),
         (f"{PLAIN}concurrency = 0\n", "6: N16: concurrency is a whole number from 1 to 1000, not 0"),
         (f'{PLAIN}bad_input_exit_codes = [256, "9-2", true]\n', "6: N19: exit codes are whole numbers up to 255"),
@@ -206,6 +211,36 @@ def test_a_wrong_template_is_told(tmp_path: Path, program: str, told: str) -> No
     (problem,) = of_worker(tmp_path, f'kind = "k"\nprogram = {program}\n')
     assert problem.startswith("5: N18: ")
     assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("program", "streams", "worker"),
+    [
+        ('"tr", "a-z", "A-Z"', 'stdin = "source"\nstdout = "target"', {"stdin": "source", "stdout": "target"}),
+        ('"cat", "{source}"', 'stdout = "target"', {"stdout": "target"}),
+        ('"tee", "{target}"', 'stdin = "source"', {"stdin": "source"}),
+        ('"p", "{source}", "{target}"', 'stdin = "source"', {"stdin": "source"}),
+        ('"p", "--log", "{scratch}/log"', 'stdout = "target"', {"stdout": "target"}),
+    ],
+)
+def test_a_stream_takes_the_place_of_an_argument(
+    tmp_path: Path, program: str, streams: str, worker: dict[str, str]
+) -> None:
+    text = f'[service]\nname = "s"\n[roles.A.worker]\nkind = "k"\nprogram = [{program}]\n{streams}\n'
+    found = examined(tmp_path, text)
+    assert (found.errors, found.warnings) == ((), ())
+    assert found.model is not None
+    read = found.model.roles["A"].worker
+    assert read is not None
+    assert {"stdin": read.stdin, "stdout": read.stdout} == {"stdin": "", "stdout": ""} | worker
+    assert read_worker(json.loads(json.dumps(read.to_table()))) == read
+
+
+@pytest.mark.parametrize(("stream", "name"), [('stdin = "source"', "target"), ('stdout = "target"', "source")])
+def test_one_stream_says_nothing_of_the_other_end(tmp_path: Path, stream: str, name: str) -> None:
+    (problem,) = of_worker(tmp_path, f'kind = "k"\nprogram = ["p"]\n{stream}\n')
+    assert problem.startswith(f"5: N18: no argument has {{{name}}}: the program can't know ")
+    assert problem.endswith(('stdin = "source"', 'stdout = "target"'))
 
 
 ANYTHING = st.recursive(
@@ -321,9 +356,10 @@ def test_a_class_declares_its_kind_and_nothing_of_a_program(tmp_path: Path) -> N
     assert model is not None
     assert model.roles["A"].entry_point == "a:B"
     assert model.roles["A"].worker == WorkerDeclaration(kind="k", accepts=(".md",))
-    (problem,) = examined(tmp_path, f"{text}timeout_seconds = 5\n").errors
-    assert problem.line == 8
-    assert '"timeout_seconds" has no effect: the table names no program' in problem.sentence
+    for key, value in (("timeout_seconds", "5"), ("stdin", '"source"'), ("stdout", '"target"')):
+        (problem,) = examined(tmp_path, f"{text}{key} = {value}\n").errors
+        assert problem.line == 8
+        assert f'"{key}" has no effect: the table names no program' in problem.sentence
 
 
 def test_two_roles_with_one_kind_declare_the_same(tmp_path: Path) -> None:

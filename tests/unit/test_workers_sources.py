@@ -247,7 +247,9 @@ async def test_a_server_that_stays_away_poisons_the_job_in_the_end(site: Site) -
     assert (job.state, len(job.attempts)) == (JobState.POISONED, CAPS["app"])
     assert "503" in job.reason
     site.net.outer.content("/x", b"back again")
-    again = await PoisonDesk(site.bench.inner, site.bench.submitter).replay(job.id)
+    desk = PoisonDesk(site.bench.inner, site.bench.submitter)
+    await desk.would_replay(job.id)
+    again = await desk.replay(job.id)
     await site.bench.process(succeed)
     again = await site.bench.row(again.id)
     assert (again.state, again.spec.origin, again.spec.source) == (JobState.COMPLETED, job.id, job.spec.source)
@@ -351,3 +353,17 @@ async def test_a_lent_blob_that_went_is_the_inputs_fault(site: Site) -> None:
     await site.bench.inner.blobs.delete("assets/a")
     await site.bench.process(succeed)
     assert "not in the store any more" in next(iter(site.refused([await site.bench.row(job.id)])))
+
+
+async def test_nothing_of_one_hop_is_carried_to_the_next(site: Site) -> None:
+    there = site.net.url("other.example", "/there").encode()
+    site.net.names["other.example"] = lambda: [OUTER]
+    site.net.outer.answers["/"] = (
+        b"HTTP/1.1 302 Found\r\nSet-Cookie: a=b\r\nX-More: c\r\nContent-Length: 0\r\nLocation: " + there + b"\r\n\r\n"
+    )
+    job = await site.one(site.net.url("outer.example", f"/?{SECRET}"))
+    assert job.state is JobState.COMPLETED
+    _, second = site.net.outer.requests
+    names = {line.split(":")[0].lower() for line in second.splitlines()[1:] if line}
+    assert names - {"connection"} == {"host", "accept", "accept-encoding", "user-agent"}
+    assert SECRET not in second

@@ -1,16 +1,18 @@
 """Who drives batches: any process with stores open, one at a time by a leased row, which only saves work.
 
 What it costs where each request is billed: while no batch is on its way, one query a minute. While one is, each look
-(every two seconds) asks for the rows of the live batches (one query), writes the batch's row if something changed, and
-reads the job rows that may have ended: 16 or so in a look, and one for each job that did. To let an item in costs what
-submitting a job costs. An item is so about 1.3 requests more than a job that is submitted alone. On this machine's own
-stores a look costs some reads of a local database: then there are two or three in a second.
+(every two seconds) asks for the rows of the live batches (one query; sixteen, once the table has more than a hundred
+batches), writes the batch's row if something changed, and reads the job rows that may have ended: 16 or so in a look,
+and one for each job that did. To let an item in costs what submitting a job costs. An item is so about 1.3 requests
+more than a job that is submitted alone (measured on Azurite: 5.3 against 4). On this machine's own stores a look costs
+some reads of a local database: then there are two or three in a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +60,9 @@ NEAR: Final = Rhythm(active=0.4, watching=1.0, idle=1.0, ahead=1.5, kept=1.5)
 FAR: Final = Rhythm(active=2.0, watching=15.0, idle=60.0, ahead=5.0, kept=10.0)
 _PATIENCE: Final = 3.0
 """A driver is gone when its row stood still for so many times `kept`, on the observer's own clock."""
+_GOODBYE: Final = 5.0
+_LONGEST_PAUSE: Final = 60.0
+"""Between two tries of what fails again and again, as a disk that is full."""
 _SHARE: Final = 2
 """Looking takes a third of the time at most."""
 
@@ -80,6 +85,7 @@ class BatchDriver:
         self._courses: dict[str, Course] = {}
         self._paces: dict[str, Pace] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: Counter[str] = Counter()
         self._kicked = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -169,6 +175,9 @@ class BatchDriver:
         except StoreError as error:
             self._courses.pop(batch.id, None)
             emit("store.unavailable", what=f"batch {batch.id}", why=str(error))
+        except Exception as error:  # noqa: BLE001 - the same
+            self._courses.pop(batch.id, None)
+            emit("batch.failed", batch=batch.id, why=repr(error))
         return None
 
     def _shared(self, found: Sequence[tuple[Batch, Standing]]) -> Mapping[str, int]:
@@ -223,7 +232,10 @@ class BatchDriver:
             return  # somebody else was faster
         except Exception as error:  # noqa: BLE001 - the next look begins it again
             emit("batch.failed", batch=batch.id, why=repr(error))
-            await clock.sleep(self._rhythm.active)
+            self._failed[batch.id] += 1
+            await clock.sleep(min(self._rhythm.active * 2 ** min(self._failed[batch.id], 10), _LONGEST_PAUSE))
+        else:
+            del self._failed[batch.id]
 
 
 class _Lease:
@@ -263,8 +275,9 @@ class _Lease:
         """Let another begin at once."""
         version, self._version = self._version, None
         if version is not None:
-            with suppress(StoreError):
-                await self._table.delete(KEY, version)
+            with suppress(StoreError, TimeoutError):  # else it is seen to stand still
+                async with asyncio.timeout(_GOODBYE):
+                    await self._table.delete(KEY, version)
 
     def _stood_still(self, version: str, now: float) -> bool:
         if self._other is None or self._other[0] != version:

@@ -30,6 +30,32 @@ async def waits_in_batch(stores: Stores, batch: str) -> bool:
     return found is not None and not found.state.over
 
 
+class Holds:
+    """Which jobs are kept for their batches' sake; asked for many jobs, and remembered for so long.
+
+    Args:
+        stores: where the batches are.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._table = BatchTable(stores)
+        self._known: dict[str, Batch | None] = {}
+
+    async def job(self, batch: str | None, kept: timedelta) -> bool:
+        """Whether a job of this batch has to stay: the batch is not over, or not over for long enough.
+
+        Args:
+            batch: its id; None: the job has none.
+            kept: how long a job stays that is over.
+        """
+        if batch is None:
+            return False
+        if batch not in self._known:
+            self._known[batch] = await self._table.read(batch)
+        found = self._known[batch]
+        return found is not None and (found.ended_at is None or clock.now() - found.ended_at <= kept)
+
+
 async def remove_batches(stores: Stores, rules: Mapping[JobState, timedelta], *, limit: int) -> None:
     """Remove batches whose time is over: done ones as completed jobs, cancelled ones as cancelled jobs.
 

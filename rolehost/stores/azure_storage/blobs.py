@@ -14,6 +14,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -94,7 +95,12 @@ class AzureBlobs:
         """See `Blobs.stream`."""
         blob = self._blob(name)
         with translated(self._what):
-            found = await self._opened(blob, name, start, length)
+            try:
+                found = await self._opened(blob, name, start, length)
+            except HttpResponseError as error:
+                if error.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    return  # it ends before the part begins; an empty one has no parts at all
+                raise
             async for piece in found.chunks():
                 for place in range(0, len(piece), _STREAMED):
                     yield piece[place : place + _STREAMED]

@@ -88,6 +88,10 @@ class EmbeddedQueue:
                 await listener.wait(min(left, until_next))
 
     async def _take(self, count: int, hide: float) -> _Delivery:
+        # An empty queue is only read: who waits takes the lock that all processes share for nothing else than messages.
+        next_in = await self._reader.do(lambda connection: _next_in(connection, self._name))
+        if next_in is None or next_in > 0:
+            return _Delivery((), next_in)
         return await self._writer.do(
             lambda transaction: _receive(transaction, self._name, count, hide),
             durable=False,
@@ -193,6 +197,16 @@ def _receive(transaction: Transaction, queue: str, count: int, hide: float) -> _
     )
     _announce_if_soon(transaction, queue, hide)
     return _Delivery(messages)
+
+
+def _next_in(connection: sqlite3.Connection, queue: str) -> float | None:
+    """Seconds until a message is visible, 0 or less where one is; None where there is none."""
+    if connection.execute("SELECT 1 FROM messages WHERE queue = ? AND due IS NULL LIMIT 1", (queue,)).fetchone():
+        return 0.0
+    (due,) = connection.execute(
+        "SELECT min(due) FROM messages WHERE queue = ? AND due IS NOT NULL", (queue,)
+    ).fetchone()
+    return None if due is None else float(due) - clock.since_boot()
 
 
 def _undo_receive(transaction: Transaction, queue: str, messages: Sequence[QueueMessage]) -> None:

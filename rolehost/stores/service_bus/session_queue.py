@@ -7,15 +7,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
-from azure.servicebus import NEXT_AVAILABLE_SESSION
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusSessionFilter
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import OperationTimeoutError
 
 from rolehost import clock
 from rolehost.errors import InvalidParameterError, NotFoundError, ReceiptMismatchError, StoreError
 from rolehost.stores import names
+from rolehost.stores.proofs import own_name
 from rolehost.stores.queues import QueueMessage
 from rolehost.stores.service_bus.administration import Administration
 from rolehost.stores.service_bus.failures import translate
@@ -25,6 +26,7 @@ from rolehost.stores.service_bus.namespace import Namespace
 from rolehost.stores.service_bus.queues import ServiceBusQueue
 from rolehost.stores.service_bus.sessions import OpenSession, Turn
 
+Wanted: TypeAlias = str | ServiceBusSessionFilter
 MOST_OPEN: Final = 100
 """Sessions that a process holds at a time, those included whose message waits for its next attempt."""
 ACCEPT: Final = 20.0
@@ -48,8 +50,9 @@ class SessionQueue(ServiceBusQueue):
         self._seconds = namespace.bounds.operation
         self._opening_seconds = namespace.bounds.opening
         self._store = f"queue {name!r} of {namespace.host}"
-        self._make_receiver: Callable[[], ServiceBusReceiver] = lambda: client.get_queue_receiver(
-            name, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=ACCEPT, **namespace.link_options()
+        options = namespace.link_options()
+        self._make_receiver: Callable[[Wanted], ServiceBusReceiver] = lambda wanted: client.get_queue_receiver(
+            name, session_id=wanted, max_wait_time=ACCEPT, **options
         )
         self._offered: deque[Turn] = deque()
         self._turns: dict[str, Turn] = {}
@@ -131,15 +134,15 @@ class SessionQueue(ServiceBusQueue):
         """The next session that has a message; None if none had one for a while."""
         for again in (False, True):
             try:
-                return await self._attached()
+                return await self._attached(NEXT_AVAILABLE_SESSION)
             except NotFoundError:
                 if again:
                     raise
                 await self._administration.make_queue(self.name, sessions=True)
         return None
 
-    async def _attached(self) -> OpenSession | None:
-        receiver = self._make_receiver()
+    async def _attached(self, wanted: Wanted) -> OpenSession | None:
+        receiver = self._make_receiver(wanted)
         opening = asyncio.ensure_future(receiver.__aenter__())
         socket, session = None, None
         try:
@@ -220,8 +223,10 @@ class SessionQueue(ServiceBusQueue):
         return await super().peek(count, dead=True) if dead else ()
 
     async def prove(self) -> None:
-        """See `ServiceBusQueue.prove`: by its dead letters."""
-        await super().peek(1, dead=True)
+        """See `ServiceBusQueue.prove`: by a session that nobody uses, which also shows that the queue has sessions."""
+        session = await self._attached(own_name())
+        if session is not None:
+            await session.end()
 
     async def close(self) -> None:
         """Let go of all sessions, and close the links."""

@@ -121,7 +121,7 @@ class OpenSession:
             self.started.set()
             if turn is not None:
                 turn.ends()
-            await self._close()
+            await self.end()
 
     async def _next(self) -> ServiceBusReceivedMessage | None:
         messages = await self._do(
@@ -199,7 +199,8 @@ class OpenSession:
                 self._ours = False
             raise raised from error
 
-    async def _close(self) -> None:
+    async def end(self) -> None:
+        """Let it go."""
         try:
             await close_handle(self._receiver, self._socket)
         finally:
