@@ -45,6 +45,7 @@ check: .venv/.installed ## lint, format, types, import layers, exports, Dockerfi
 	.venv/bin/mypy
 	MYPYPATH=legacy_bin .venv/bin/mypy --config-file pyproject.toml --scripts-are-modules legacy_bin/*.py legacy_bin/thumbnail
 	MYPYPATH=legacy_bin .venv/bin/mypy --config-file pyproject.toml --scripts-are-modules legacy_bin/transcode
+	MYPYPATH=legacy_bin .venv/bin/mypy --config-file pyproject.toml --scripts-are-modules legacy_bin/contact_sheet
 	.venv/bin/python -m pytest --quiet tests/test_layers.py tests/test_exports.py
 	.venv/bin/hadolint Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml

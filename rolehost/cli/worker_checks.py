@@ -19,7 +19,7 @@ from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.transcode import TranscodeWorker
 
-_OF_THE_APP = ("argv", "bad_input_exit_codes", "timeout", "warm_imports")
+_OF_THE_APP = ("argv", "bad_input_exit_codes", "reads_stdin", "timeout", "warm_imports", "writes_stdout")
 
 
 def check_worker(role: RoleModel, worker: type[QueueWorker], model: ServiceModel) -> Iterator[str]:
