@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -61,11 +61,22 @@ class Service:
                 argv, cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=log, text=True
             )
         if front_end:
-            assert self.process.stdout is not None
-            spoken, _, _ = select.select([self.process.stdout], [], [], SECONDS)
-            line = self.process.stdout.readline() if spoken else ""
-            assert line.startswith("rolehost listening on http://127.0.0.1:"), f"{line!r}\n{self.log()}"
-            self.url = line.split()[-1]
+            self.url = self._listening(self.process).split()[-1]
+
+    def _listening(self, process: subprocess.Popen[str]) -> str:
+        """The line that says where the service listens; roles may have written lines of their own before it."""
+        assert process.stdout is not None
+        patience = threading.Timer(SECONDS, process.kill)
+        patience.start()
+        try:
+            lines: list[str] = []
+            for line in iter(process.stdout.readline, ""):
+                if line.startswith("rolehost listening on http://127.0.0.1:"):
+                    return line
+                lines.append(line)
+        finally:
+            patience.cancel()
+        raise AssertionError(f"{lines}\n{self.log()}")
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = SECONDS) -> int:
         """Send a signal, and wait for the end; the exit code."""

@@ -217,7 +217,7 @@ def test_a_program_sees_its_own_variables_and_none_of_ours(letter: Path, monkeyp
 )
 def test_progress_is_read_as_declared(letter: Path, progress: dict[str, Any], said: str) -> None:
     worker = declared(
-        program=["sh", "-c", f"printf '{said}'; echo x >$0", "{target}", "{source}"],
+        program=["sh", "-c", f"printf '{said}'; sleep 0.5; echo x >$0", "{target}", "{source}"],
         parameters={"frames": {"type": "integer", "default": 200}},
         progress=progress,
     )
