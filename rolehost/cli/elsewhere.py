@@ -11,7 +11,8 @@ import typer
 
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import InvalidParameterError, RoleEnvironmentError
-from rolehost.jobs.job import Source
+from rolehost.jobs.job import Resource, Source
+from rolehost.jobs.resources import from_options, read_resources
 from rolehost.jobs.sources import SourceSettings
 from rolehost.service_model import examine
 
@@ -22,6 +23,15 @@ Urls: TypeAlias = Annotated[
 Blobs: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--blob", metavar="NAME", help="A source that is in the store, where the service allows it."),
+]
+Resources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        metavar="NAME=PLACE",
+        help="A file that each job finds beside its source: logo.png=blob:assets/logo.png or logo.png=url:https://...; "
+        "repeatable.",
+    ),
 ]
 
 
@@ -61,6 +71,27 @@ def find_elsewhere(urls: Sequence[str], blobs: Sequence[str], environ: Mapping[s
     allowed_blobs = next((each for each in settings if each.blobs), SourceSettings())
     found = [Elsewhere(url=_checked(allowed_urls.check_url, url, "--url")) for url in dict.fromkeys(urls)]
     return found + [Elsewhere(blob=_checked(allowed_blobs.check_blob, name, "--blob")) for name in dict.fromkeys(blobs)]
+
+
+def find_resources(texts: Sequence[str], environ: Mapping[str, str]) -> tuple[Resource, ...]:
+    """The resource files of each job.
+
+    Args:
+        texts: `NAME=blob:BLOB` or `NAME=url:URL`.
+        environ: as for `find_elsewhere`.
+
+    Raises:
+        BadParameter: one is neither, or not allowed by any role of the service.
+    """
+    if not texts:
+        return ()
+    settings = _settings(environ)
+    urls = next((each for each in settings if each.urls), SourceSettings())
+    blobs = next((each for each in settings if each.blobs), SourceSettings())
+    try:
+        return read_resources(from_options(texts), check_url=urls.check_url, check_blob=blobs.check_blob)
+    except InvalidParameterError as error:
+        raise typer.BadParameter(str(error), param_hint="--resource") from None
 
 
 def _settings(environ: Mapping[str, str]) -> list[SourceSettings]:

@@ -119,6 +119,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     known = (source.name, source.type, shown_size(source.size) if source.size else "")
     yield "source", ", ".join(text for text in known if text)
     yield "from", source.shown_url or ("" if source.kept else source.blob)
+    yield "resources", ", ".join(f"{each.name} from {each.shown_url or each.blob}" for each in spec.resources)
     yield "parameters", ", ".join(f"{name}={value}" for name, value in spec.parameters.items())
     yield "submitted", shown_time(spec.submitted_at)
     yield "started", shown_time(job.started_at)

@@ -22,7 +22,7 @@ from rolehost.service_model import DEFINITION_FILE, examine
 
 _SKELETONS = Path(__file__).parent / "skeletons"
 _README = "README.md"
-_STANDARD = frozenset({"source", "target", "scratch", "python", "approot"})
+_STANDARD = frozenset({"source", "target", "scratch", "resources", "python", "approot"})
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WIDTH = 88
 """Of a line, as formatters want it who weren't told anything else."""

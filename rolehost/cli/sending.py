@@ -12,7 +12,7 @@ from pathlib import Path
 from rolehost.cli.assets import Asset, Refused
 from rolehost.cli.elsewhere import Elsewhere
 from rolehost.errors import RoleHostError
-from rolehost.jobs.job import Job, Priority
+from rolehost.jobs.job import Job, Priority, Resource
 from rolehost.jobs.submission import Submission, Submitter
 
 # Enough to keep the disk busy while another file is read.
@@ -39,6 +39,7 @@ class Order:
         webhook: the URL that is told of each job's end, checked; empty for none.
         priority: how soon the jobs begin beside others of their kind.
         group: the jobs run one after the other, in the order of the files; empty for none.
+        resources: files that each job finds beside its source.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Order:
     webhook: str = ""
     priority: Priority = Priority.NORMAL
     group: str = ""
+    resources: tuple[Resource, ...] = ()
 
     def submission(self, asset: Asset | Elsewhere) -> Submission:
         """What is asked for this source."""
@@ -67,6 +69,7 @@ class Order:
             webhook=self.webhook,
             priority=self.priority,
             group=self.group,
+            resources=self.resources,
         )
 
 

@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from rolehost.cli import batch_submitting
 from rolehost.cli import submit_options as options
 from rolehost.cli.assets import Asset, Refused, find_assets
-from rolehost.cli.elsewhere import Blobs, Elsewhere, Urls, find_elsewhere
+from rolehost.cli.elsewhere import Blobs, Elsewhere, Resources, Urls, find_elsewhere, find_resources
 from rolehost.cli.failures import FAILED, complain
 from rolehost.cli.job_kinds import learn_kinds, unknown_kind
 from rolehost.cli.options import DATA, AsJson, Data
@@ -34,6 +35,7 @@ def submit(
     *,
     urls: Urls = None,
     blobs: Blobs = None,
+    resources: Resources = None,
     data: Data = DATA,
     kind: options.Kind = "thumbnail",
     size: options.Size = None,
@@ -63,9 +65,8 @@ def submit(
         given=checked_parameters(kind, parameters or [], size, output_format),
         key=key,
         single=len(named) + len(others) == 1 and not (named and named[0].is_dir()),
-        webhook=checked_webhook(webhook, os.environ) if webhook else "",
         priority=priority,
-        group=_checked_group(group, batch),
+        **_of_each_job(webhook, group, resources, batch),
     )
     plan = Plan(data=data, order=order, wait=_any(wait or None, timeout, output, results), timeout=timeout)
     follows = batch_submitting.follow(batch, results, then, then_parameters, output=output, key=key)
@@ -75,11 +76,15 @@ def submit(
     return batch_submitting.submit_batch(plan, name, named, _found(named, order.kind))
 
 
-def _checked_group(group: str | None, batch: str | None) -> str:
+def _of_each_job(webhook: str | None, group: str | None, resources: Resources, batch: str | None) -> dict[str, Any]:
+    told = checked_webhook(webhook, os.environ) if webhook else ""
     if group and batch is not None:
         raise typer.BadParameter("the jobs of a batch run beside each other: --group doesn't go with --batch")
+    if resources and batch is not None:
+        raise typer.BadParameter("the jobs of a batch have no resource files: --resource doesn't go with --batch")
     try:
-        return parse_group(group or "")
+        found = find_resources(resources or [], os.environ)
+        return {"webhook": told, "group": parse_group(group or ""), "resources": found}
     except InvalidParameterError as error:
         raise typer.BadParameter(str(error)) from None
 

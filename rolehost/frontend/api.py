@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -19,8 +20,8 @@ from rolehost.frontend.forms import Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
 from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
-from rolehost.frontend.json_body import is_json
-from rolehost.frontend.json_submission import submit_json
+from rolehost.frontend.json_body import is_json, parsed
+from rolehost.frontend.json_submission import resources_of, submit_json
 from rolehost.frontend.kinds import FILE, kind_json, parameters_given
 from rolehost.frontend.poison_entries import replayed
 from rolehost.frontend.problems import refusal
@@ -28,11 +29,13 @@ from rolehost.frontend.scale import backlog
 from rolehost.frontend.services import Services
 from rolehost.jobs.job import JobState
 from rolehost.jobs.kinds import offered_kinds
+from rolehost.jobs.resources import FIELD as RESOURCES
+from rolehost.jobs.resources import LONGEST_FIELD as LONGEST_RESOURCES
 from rolehost.jobs.submission import Submission, check_key
 from rolehost.jobs.webhook_deliveries import delivery_of
 
 if TYPE_CHECKING:
-    from rolehost.jobs.job import Job
+    from rolehost.jobs.job import Job, Resource
 
 PREFIX = "/api/v1"
 KEY = "Idempotency-Key"
@@ -60,8 +63,9 @@ async def submit(request: Request) -> Response:
     if is_json(request.headers):
         return accepted(await submit_json(request, services, key))
     async with services.spool.folder() as folder:
-        form = await read_form(request, folder, FormRules(largest_file=services.settings.upload_cap))
-        job = await services.submitter.submit(_submission(services, form, key))
+        form = await read_form(request, folder, _form_rules(services))
+        resources = _resources(request, services, form)
+        job = await services.submitter.submit(replace(_submission(services, form, key), resources=resources))
     return accepted(job)
 
 
@@ -74,6 +78,16 @@ def _key(request: Request) -> str | None:
         except InvalidParameterError as error:
             raise refusal(400, "bad-idempotency-key", str(error), wrong=KEY) from error
     return key
+
+
+def _form_rules(services: Services) -> FormRules:
+    return FormRules(others={RESOURCES: LONGEST_RESOURCES}, largest_file=services.settings.upload_cap)
+
+
+def _resources(request: Request, services: Services, form: Form) -> tuple[Resource, ...]:
+    """The resource files beside an upload: the same JSON, as a field."""
+    text = form.fields.pop(RESOURCES, "").strip()
+    return resources_of(request, services, parsed(text.encode(), f"The field {RESOURCES}")) if text else ()
 
 
 def _submission(services: Services, form: Form, key: str | None) -> Submission:

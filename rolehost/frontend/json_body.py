@@ -45,8 +45,12 @@ async def read_body(request: Request, most: int) -> bytes:
     raise refusal(413, "too-large", f"The body is larger than the {human_size(most)} that are accepted.")
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes, what: str = "The body") -> Any:
     """The value that a body is.
+
+    Args:
+        body: or a field of a form.
+        what: it is, as a sentence begins.
 
     Raises:
         HTTPException: 400, it is no JSON, or none that everybody reads alike.
@@ -56,7 +60,7 @@ def parsed(body: bytes) -> Any:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
         _check_text(value)
     except (ValueError, RecursionError) as error:
-        told = f"The body is no JSON that is accepted: {_why(error)}."
+        told = f"{what} is no JSON that is accepted: {_why(error)}."
         raise refusal(400, "malformed-json", told) from error
     return value
 

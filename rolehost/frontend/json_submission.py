@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rolehost.errors import InvalidParameterError, UrlNotAllowedError
@@ -11,6 +12,8 @@ from rolehost.frontend.hosts import name_of
 from rolehost.frontend.json_body import parsed, read_body
 from rolehost.frontend.kinds import FIELD, chosen_kind, parameter_schemas, required, takes_any, usual_kind
 from rolehost.frontend.problems import refusal
+from rolehost.jobs.resources import FIELD as RESOURCES
+from rolehost.jobs.resources import SCHEMA, read_resources
 from rolehost.jobs.sources import URL_FIELD
 from rolehost.jobs.submission import Submission
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from rolehost.frontend.services import Services
-    from rolehost.jobs.job import Job
+    from rolehost.jobs.job import Job, Resource
     from rolehost.jobs.kinds import JobKind
 
 MOST_BYTES = 256 * 1024
@@ -28,6 +31,7 @@ PARAMETERS = "parameters"
 SOURCE = "source"
 _SOURCES = ("url", "blob")
 _NAME = "name"
+_OWN = frozenset({FIELD, PARAMETERS, SOURCE, RESOURCES})
 _LONGEST = 2048
 
 Schema = dict[str, Any]
@@ -71,16 +75,17 @@ async def read_json(request: Request, services: Services, key: str | None) -> Su
         InvalidParameterError: a value can't be used.
     """
     value = parsed(await read_body(request, MOST_BYTES))
-    told = _object(value, "", {FIELD, PARAMETERS, SOURCE, *(each.name for each in COMMON)})
+    told = _object(value, "", {*_OWN, *(each.name for each in COMMON)})
     kind = chosen_kind(_text(told, "", FIELD) if FIELD in told else "")
     given = texts(_object(told.get(PARAMETERS, {}), f"/{PARAMETERS}"), f"/{PARAMETERS}")
     source = _object(told.get(SOURCE), f"/{SOURCE}", {*_SOURCES, _NAME})
-    common = texts({name: value for name, value in told.items() if name not in {FIELD, PARAMETERS, SOURCE}}, "")
+    common = texts({name: value for name, value in told.items() if name not in _OWN}, "")
     return Submission(
         name=_text(source, f"/{SOURCE}", _NAME) if _NAME in source else "",
         kind=kind.name,
         given=checked(kind, given),
         key=key,
+        resources=resources_of(request, services, told.get(RESOURCES, [])),
         **_chosen(request, services, source),
         **common_values(services, common),
     )
@@ -112,6 +117,16 @@ def source_url(request: Request, services: Services, url: str, field: str = URL_
     if own and name_of(host) == own and own not in sources.hosts:
         raise UrlNotAllowedError("this URL can't be a source: it is this service's own", field)
     return url
+
+
+def resources_of(request: Request, services: Services, value: object) -> tuple[Resource, ...]:
+    """The resource files that some JSON names.
+
+    Raises:
+        InvalidParameterError: one of them may not be had.
+    """
+    check_blob = services.settings.sources.check_blob
+    return read_resources(value, check_url=partial(source_url, request, services), check_blob=check_blob)
 
 
 def texts(values: Mapping[str, Any], place: str) -> dict[str, str]:
@@ -161,7 +176,7 @@ def submission_schema(kind: JobKind) -> Schema:
     return {
         "type": "object",
         "title": f"{kind.title or kind.name}, from elsewhere",
-        "properties": {FIELD: named, PARAMETERS: parameters, SOURCE: {"oneOf": source}}
+        "properties": {FIELD: named, PARAMETERS: parameters, SOURCE: {"oneOf": source}, RESOURCES: dict(SCHEMA)}
         | {each.name: dict(each.schema) for each in COMMON},
         "required": [SOURCE, *([] if kind == usual_kind() else [FIELD]), *([PARAMETERS] if required(kind) else [])],
         "additionalProperties": False,

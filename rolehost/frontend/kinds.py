@@ -11,6 +11,8 @@ from rolehost.frontend.problems import refusal
 from rolehost.frontend.services import KIND as THUMBNAIL
 from rolehost.jobs.kinds import BUILT_IN, CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES, JobKind, offered_kinds
 from rolehost.jobs.parameters import ParameterType, parse_all
+from rolehost.jobs.resources import FIELD as RESOURCES
+from rolehost.jobs.resources import LONGEST_FIELD as LONGEST_RESOURCES
 from rolehost.jobs.sniffing import UNKNOWN
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ LARGEST_FIELD = 64 * 1024
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
+_RESOURCES: Schema = {
+    "type": "string",
+    "contentMediaType": "application/json",
+    "maxLength": LONGEST_RESOURCES,
+    "description": "JSON as a job's `resources` are where it is submitted as JSON: files beside the one that is sent.",
+}
 _SIDE: Schema = {
     "type": "integer",
     "minimum": 1,
@@ -189,7 +197,8 @@ def form_schema(kind: JobKind) -> Schema:
         "title": kind.title or kind.name,
         "properties": {FILE: {"type": "string", "format": "binary", "description": told}, FIELD: named}
         | parameter_schemas(kind)
-        | {each.name: dict(each.schema) for each in common_fields.COMMON},
+        | {each.name: dict(each.schema) for each in common_fields.COMMON}
+        | {RESOURCES: _RESOURCES},
         "required": [FILE, *([] if is_usual else [FIELD]), *required(kind)],
         "additionalProperties": _TEXT if takes_any(kind) else False,
     }

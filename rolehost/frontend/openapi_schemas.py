@@ -74,6 +74,11 @@ _JOB = _with_optional(
     _JOB,
     priority={"type": "string", "enum": [*Priority], "description": "Only where it is not normal."},
     group=TEXT | {"description": "Only of a job that is in an ordered group."},
+    resources={
+        "type": "array",
+        "items": _with_optional(an_object(name=TEXT), url=TEXT, blob=TEXT),
+        "description": "Only of a job that names files beside its source; URLs are without their queries.",
+    },
 )
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _RUNNING: Schema = {

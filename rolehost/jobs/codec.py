@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rolehost import clock
-from rolehost.jobs.job import Attempt, End, Fetched, Job, JobSpec, JobState, Priority, Result, Source
+from rolehost.jobs.job import Attempt, End, Fetched, Job, JobSpec, JobState, Priority, Resource, Result, Source
 
 if TYPE_CHECKING:
     from rolehost.stores.tables import Fields, Row, Scalar
@@ -24,7 +24,7 @@ def spec_to_json(spec: JobSpec) -> dict[str, Any]:
     """A spec as a message carries it."""
     source = spec.source
     told = {"name": source.name, "size": source.size, "type": source.type, "blob": source.blob}
-    facts = {
+    facts: dict[str, Any] = {
         "id": spec.id,
         "kind": spec.kind,
         "submitted_at": clock.iso(spec.submitted_at),
@@ -35,6 +35,8 @@ def spec_to_json(spec: JobSpec) -> dict[str, Any]:
     }
     if spec.priority is not Priority.NORMAL:
         facts["priority"] = spec.priority
+    if spec.resources:
+        facts["resources"] = [_resource(each) for each in spec.resources]
     return facts | {name: value for name in ("traceparent", "webhook", "group") if (value := getattr(spec, name))}
 
 
@@ -52,7 +54,12 @@ def spec_from_json(facts: dict[str, Any]) -> JobSpec:
         webhook=str(facts.get("webhook") or ""),
         priority=Priority(facts.get("priority") or Priority.NORMAL),
         group=str(facts.get("group") or ""),
+        resources=tuple(Resource(**each) for each in facts.get("resources") or ()),
     )
+
+
+def _resource(resource: Resource) -> dict[str, str]:
+    return {"name": resource.name} | ({"url": resource.url} if resource.url else {"blob": resource.blob})
 
 
 def spec_to_fields(spec: JobSpec) -> dict[str, Scalar]:
@@ -60,6 +67,8 @@ def spec_to_fields(spec: JobSpec) -> dict[str, Scalar]:
     facts = spec_to_json(spec)
     facts["parameters"] = dumps(facts["parameters"])
     facts["source"] = dumps(facts["source"])
+    if "resources" in facts:
+        facts["resources"] = dumps(facts["resources"])
     del facts["id"]
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -114,7 +123,7 @@ def job_from_row(row: Row) -> Job:
     attempts = [attempt_from_text(str(text)) for name, text in fields.items() if name.startswith(ATTEMPT)]
     return Job(
         spec=spec_from_json(
-            facts | {"id": row.key, "parameters": _loads(facts, "parameters"), "source": _loads(facts, "source")}
+            facts | {"id": row.key} | {name: _loads(facts, name) for name in ("parameters", "source", "resources")}
         ),
         version=row.version,
         state=JobState(row.tag),

@@ -208,14 +208,42 @@ class Source:
     @property
     def shown_url(self) -> str:
         """Scheme, host, port and path of the URL: all of it that is shown, for its query may be a secret."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if self.url else ""
+        return _without_query(self.url)
 
     def to_json(self) -> dict[str, Any]:
         """The source as the API shows it: our own blobs are reached through the job only."""
         told: dict[str, Any] = {"name": self.name, "size": self.size or None, "type": self.type or None}
         told |= {"url": self.shown_url} if self.url else {}
         return told | ({"blob": self.blob} if self.lent else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A file that a job names beside its source: a blob that is lent, or a URL that each attempt fetches.
+
+    Args:
+        name: that it has in the job's scratch directory, below `resources`.
+        blob: that it is in; empty for none.
+        url: that it is fetched from; empty for none.
+    """
+
+    name: str
+    blob: str = ""
+    url: str = ""
+
+    @property
+    def shown_url(self) -> str:
+        """Scheme, host, port and path of the URL, as of a source's."""
+        return _without_query(self.url)
+
+    def to_json(self) -> dict[str, str]:
+        """The file as the API shows it."""
+        return {"name": self.name} | ({"url": self.shown_url} if self.url else {"blob": self.blob})
+
+
+def _without_query(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if url else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +267,7 @@ class JobSpec:
 
     `traceparent` is W3C's: the step of a trace in which the job was submitted; empty where nobody said. `webhook` is
     the URL that is told of the job's end; empty for none. `priority` decides on the queue that wakes its workers.
-    Jobs of one `group` run one after the other; empty for none.
+    Jobs of one `group` run one after the other; empty for none. `resources` are files beside the source.
     """
 
     id: str
@@ -253,6 +281,7 @@ class JobSpec:
     webhook: str = ""
     priority: Priority = Priority.NORMAL
     group: str = ""
+    resources: tuple[Resource, ...] = ()
 
     @property
     def webhook_to(self) -> str:
@@ -342,6 +371,7 @@ class Job:
 def _only_where_told(spec: JobSpec) -> dict[str, Any]:
     """What most jobs don't have."""
     told: dict[str, Any] = {} if spec.priority is Priority.NORMAL else {"priority": spec.priority}
+    told |= {"resources": [each.to_json() for each in spec.resources]} if spec.resources else {}
     return told | ({"group": spec.group} if spec.group else {})
 
 

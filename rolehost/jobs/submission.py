@@ -30,9 +30,10 @@ from rolehost.errors import (
 )
 from rolehost.failpoints import failpoint
 from rolehost.jobs.codec import dumps, spec_to_fields
-from rolehost.jobs.job import INPUTS, Job, JobSpec, JobState, Priority, Source, new_id
+from rolehost.jobs.job import INPUTS, Job, JobSpec, JobState, Priority, Resource, Source, new_id
 from rolehost.jobs.kinds import kind_named
 from rolehost.jobs.levels import check_group, queue_of
+from rolehost.jobs.resources import FIELD as RESOURCES
 from rolehost.jobs.sniffing import HEAD, sniff, sniff_file
 from rolehost.jobs.sources import guessed_type, name_of_url
 from rolehost.jobs.table import TABLE, JobTable
@@ -68,6 +69,7 @@ class Submission:
         consume: the file is ours to take.
         priority: how soon it begins beside other jobs of its kind.
         group: jobs of one group run one after the other; empty for none.
+        resources: files beside the source, checked already (`check_resources`).
     """
 
     path: Path | None = None
@@ -83,6 +85,7 @@ class Submission:
     consume: bool = False
     priority: Priority = Priority.NORMAL
     group: str = ""
+    resources: tuple[Resource, ...] = ()
 
     @property
     def called(self) -> str:
@@ -115,6 +118,7 @@ class Submitter:
         media_type = await self._identified(asked)
         if media_type:
             kind.check_source(media_type, asked.called)
+        await self._look_at_resources(asked)
         parameters = kind.parse(asked.given, media_type or guessed_type(asked.called))
         if asked.key is None:
             return await self.place(asked, new_id(), parameters, media_type)
@@ -132,13 +136,19 @@ class Submitter:
             raise InvalidParameterError(f"{asked.name or 'the file'} is empty", field="file")
         return media_type
 
-    async def _identified_blob(self, blob: str) -> str:
+    async def _look_at_resources(self, asked: Submission) -> None:
+        """Refuse blobs that are not there, before anything is stored."""
+        for index, resource in enumerate(asked.resources):
+            if resource.blob:
+                await self._identified_blob(resource.blob, f"/{RESOURCES}/{index}/blob")
+
+    async def _identified_blob(self, blob: str, field: str = "blob") -> str:
         try:
             async for piece in self._stores.blobs.stream(blob, length=HEAD):
                 return sniff(piece[:HEAD])
         except NotFoundError:
-            raise InvalidParameterError(f"there is no blob {blob!r}", field="blob") from None
-        raise InvalidParameterError(f"the blob {blob!r} is empty", field="blob")
+            raise InvalidParameterError(f"there is no blob {blob!r}", field) from None
+        raise InvalidParameterError(f"the blob {blob!r} is empty", field)
 
     async def _once(self, asked: Submission, parameters: Mapping[str, Any], media_type: str) -> Job:
         """Submit under an idempotency key."""
@@ -201,6 +211,7 @@ class Submitter:
             webhook=asked.webhook,
             priority=asked.priority,
             group=asked.group,
+            resources=asked.resources,
         )
         try:
             job = await self._insert(spec)
@@ -277,8 +288,16 @@ def _hash_of_request(asked: Submission, parameters: Mapping[str, Any]) -> str:
     else:
         with asked.path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-    told = [asked.kind, asked.name, sorted(asked.given.items()), sorted(parameters.items()), asked.batch, content]
+    told: list[Any] = [
+        asked.kind,
+        asked.name,
+        sorted(asked.given.items()),
+        sorted(parameters.items()),
+        asked.batch,
+        content,
+    ]
     told += [asked.webhook] if asked.webhook else []
     told += [asked.priority] if asked.priority is not Priority.NORMAL else []
     told += [f"group {asked.group}"] if asked.group else []
+    told += [[[each.name, each.blob, each.url] for each in asked.resources]] if asked.resources else []
     return hashlib.sha256(dumps(told).encode()).hexdigest()

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,49}", re.ASCII)
 # What forms, APIs and argv templates have under these names already.
 _TAKEN = (
     *("file", "form", "kind", "webhook", "priority", "batch", "source", "source_url", "target"),
-    *("scratch", "approot", "python", "name", "stem", "result"),
+    *("scratch", "resources", "approot", "python", "name", "stem", "result"),
 )
 _OF_A_TYPE = {
     "least": (ParameterType.INTEGER, ParameterType.NUMBER),

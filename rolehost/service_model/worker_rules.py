@@ -13,7 +13,7 @@ from rolehost.service_model.problems import Keys, Problems, suggest
 from rolehost.service_model.worker import PLACEHOLDER, ProgressDeclaration, WorkerDeclaration, placeholders
 
 _FIXED = ("python", "approot")
-_OF_A_RUN = (*_FIXED, "source", "target", "scratch")
+_OF_A_RUN = (*_FIXED, "source", "target", "scratch", "resources")
 _OF_A_NAME = ("name", "stem")
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*", re.IGNORECASE)
 _GROUPS = {"percent", "done", "total"}

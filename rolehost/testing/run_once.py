@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleHostError, StoreError
-from rolehost.jobs.job import Attempt, End, Job, JobSpec, JobState
+from rolehost.jobs.job import Attempt, End, Job, JobSpec, JobState, Resource
 from rolehost.jobs.kinds import knowing
 from rolehost.jobs.levels import queue_of
 from rolehost.jobs.submission import Submission, Submitter
@@ -34,6 +34,7 @@ from rolehost.workers.scratch import RESOURCE, Scratch
 from rolehost.workers.settings import WorkerSettings
 
 _PATIENCE = 10.0
+_RESOURCES = "resources/"
 _user_code = UserCode()
 
 Worker = type[QueueWorker] | QueueWorker | DefinedWorker
@@ -126,6 +127,7 @@ class _Asked:
     parameters: Mapping[str, str]
     local_resources: Mapping[str, str | PathLike[str]]
     name: str
+    resources: Mapping[str, str | PathLike[str]]
     program: str | None
     faults: Faults | None
 
@@ -147,6 +149,7 @@ def run_once(
     environment: Mapping[str, str] | None = None,
     local_resources: Mapping[str, str | PathLike[str]] | None = None,
     name: str | None = None,
+    resources: Mapping[str, str | PathLike[str]] | None = None,
     program: str | PathLike[str] | None = None,
     folder: Path | None = None,
     faults: Faults | None = None,
@@ -161,6 +164,7 @@ def run_once(
         environment: the role's own variables, which a console application sees, too.
         local_resources: a directory for each name; `Scratch` is there anyway.
         name: the file's name as the client gave it; None: its own.
+        resources: the job's resource files, a file for each name.
         program: runs in the place of the worker's own, with the same arguments, as a `RecordedApp`.
         folder: where stores, scratch and result are; None: a temporary one, which goes away with the answer.
         faults: what is to go wrong with the stores while the attempt is made.
@@ -179,6 +183,7 @@ def run_once(
             environment=environment,
             local_resources=local_resources,
             name=name,
+            resources=resources,
             program=program,
             folder=folder,
             faults=faults,
@@ -195,6 +200,7 @@ async def run_once_async(
     environment: Mapping[str, str] | None = None,
     local_resources: Mapping[str, str | PathLike[str]] | None = None,
     name: str | None = None,
+    resources: Mapping[str, str | PathLike[str]] | None = None,
     program: str | PathLike[str] | None = None,
     folder: Path | None = None,
     faults: Faults | None = None,
@@ -211,6 +217,7 @@ async def run_once_async(
         parameters={each: _text(value) for each, value in (parameters or {}).items()},
         local_resources=local_resources or {},
         name=name or Path(source).name,
+        resources=resources or {},
         program=None if program is None else fspath(program),
         faults=faults,
     )
@@ -254,10 +261,12 @@ async def _started(asked: _Asked, environment: RoleEnvironment) -> AsyncIterator
 
 
 async def _attempt(asked: _Asked, stores: Stores, worker: QueueWorker, folder: Folder, scratch: Path) -> Ran:
+    resources = await _lent(stores, asked.resources)
     job = await Submitter(stores).submit(
-        Submission(path=asked.source, name=asked.name, kind=worker.kind, given=asked.parameters)
+        Submission(path=asked.source, name=asked.name, kind=worker.kind, given=asked.parameters, resources=resources)
     )
     settings = worker.read_settings()
+    settings = replace(settings, sources=replace(settings.sources, blobs=(*settings.sources.blobs, _RESOURCES)))
     desk = _desk(stores if asked.faults is None else FaultyStores(stores, asked.faults), worker, settings, job)
     (message,) = await stores.queue(desk.queue.name).receive(1, hide=desk.hiding, wait=_PATIENCE)
     seen = _Seen()
@@ -271,6 +280,13 @@ async def _attempt(asked: _Asked, stores: Stores, worker: QueueWorker, folder: F
         with suppress(StoreError):  # as in a service: the message comes back
             await process_message(desk, message, attempt, root=scratch, identity=worker.identity)
     return await _told(stores, job.id, seen, folder)
+
+
+async def _lent(stores: Stores, resources: Mapping[str, str | PathLike[str]]) -> tuple[Resource, ...]:
+    """The resource files as blobs, by numbers: the names are the worker's to judge."""
+    for number, path in enumerate(resources.values()):
+        await stores.blobs.put(f"{_RESOURCES}{number}", Path(path))
+    return tuple(Resource(name=name, blob=f"{_RESOURCES}{number}") for number, name in enumerate(resources))
 
 
 def _desk(stores: Stores, worker: QueueWorker, settings: WorkerSettings, job: Job) -> Desk:

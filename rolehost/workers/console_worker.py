@@ -31,7 +31,7 @@ from rolehost.workers.outcome import Outcome, fault_of, other_type, plain_suffix
 from rolehost.workers.progress import ProgressSpec
 from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.reasons import exited, last_line, shortened
-from rolehost.workers.scratch import Scratch
+from rolehost.workers.scratch import Scratch, make_resources
 from rolehost.workers.settings import WorkerSettings
 
 
@@ -157,6 +157,9 @@ class ConsoleAppWorker(QueueWorker):
         # Ours come last: what a client submits must never say which program runs.
         values = {**self.values(job), **standard_values(os.environ)}
         values |= {"source": str(scratch.source), "target": str(target), "scratch": str(scratch.folder)}
+        values |= {"resources": str(scratch.resources)}
+        if any("{resources}" in argument for argument in (*template, *self.app.verify)):
+            make_resources(scratch, self.identity)  # there also for a job without any
         shown = _Shown(scratch, job.source.name)
         try:
             await failpoint("before-spawn", job.id)

@@ -24,20 +24,23 @@ from rolehost.errors import (
     AnswerCodedError,
     AnswerTooLargeError,
     BadInputError,
+    InvalidParameterError,
     NotFoundError,
     OutboundError,
     RoleHostError,
     StoreFullError,
     SubmissionError,
 )
-from rolehost.jobs.job import End, Fetched, JobSpec
+from rolehost.jobs.job import End, Fetched, JobSpec, Resource
 from rolehost.jobs.kinds import kind_named
+from rolehost.jobs.resources import check_resources
 from rolehost.jobs.sniffing import sniff_file
+from rolehost.jobs.sources import MOST_BYTES
 from rolehost.stores import files
 from rolehost.telemetry import emit
 from rolehost.workers.outcome import Outcome
 from rolehost.workers.reasons import shortened
-from rolehost.workers.scratch import Scratch, hand_over, make, named_for
+from rolehost.workers.scratch import Scratch, hand_over, make, make_resources, named_for
 
 if TYPE_CHECKING:
     from rolehost.outbound import Outbound
@@ -78,26 +81,36 @@ _ENDS: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], End]] = (
 
 
 async def bring(desk: Desk, spec: JobSpec, place: Scratch, identity: ChildIdentity | None) -> Ready | Outcome:
-    """Make the scratch directory with the asset in it; an outcome if that is not to be."""
+    """Make the scratch directory with the asset and the resource files in it; an outcome if that is not to be."""
+    what = ""
     try:
         make(place, identity)
+        if spec.resources:
+            _check_resources(desk, spec)
+            make_resources(place, identity)
         ready = await _brought(desk, spec, place)
         hand_over(ready.place.source, identity)
+        left = desk.settings.sources.most_bytes - (ready.fetched.size if spec.source.url and ready.fetched else 0)
+        for resource in spec.resources:
+            what, target = f"the resource {resource.name}", place.resources / resource.name
+            left -= await _bring_resource(desk, spec, resource, target, left)
+            hand_over(target, identity)
     except OSError as error:
         return of_os_error(error)
     except RoleHostError as error:
         end = next(end for classes, end in _ENDS if isinstance(error, classes))
         if end is End.STORE_ERROR:
             desk.health.failed("download", error, job=spec.id)
-        return Outcome(end=end, detail=shortened(_told(error)))
+        return Outcome(end=end, detail=shortened(_told(error, what)))
     return ready
 
 
-def _told(error: RoleHostError) -> str:
+def _told(error: RoleHostError, resource: str) -> str:
     if isinstance(error, NotFoundError):
-        return "the input is not in the store any more"
-    unanswered = isinstance(error, OutboundError) and not isinstance(error, _FOR_GOOD)
-    return f"the source could not be fetched: {error}" if unanswered else str(error)
+        return f"{resource or 'the input'} is not in the store any more"
+    if isinstance(error, OutboundError) and not isinstance(error, _FOR_GOOD):
+        return f"{resource or 'the source'} could not be fetched: {error}"
+    return f"{resource}: {error}" if resource and not isinstance(error, BadInputError) else str(error)
 
 
 def of_os_error(error: OSError) -> Outcome:
@@ -126,10 +139,37 @@ async def _brought(desk: Desk, spec: JobSpec, place: Scratch) -> Ready:
     return await asyncio.to_thread(_identified, spec, place)
 
 
-def _outbound(desk: Desk) -> Outbound:
+def _check_resources(desk: Desk, spec: JobSpec) -> None:
+    """Whatever a row says, and before anything is asked: they become paths here, and what is asked is our asking."""
+    allowed = desk.settings.sources
+    try:
+        check_resources(spec.resources, check_url=allowed.check_url, check_blob=allowed.check_blob)
+    except InvalidParameterError as error:
+        raise BadInputError(f"{error} ({error.field})") from error
+
+
+async def _bring_resource(desk: Desk, spec: JobSpec, resource: Resource, target: Path, left: int) -> int:
+    """A resource file, of `left` bytes at most; its size."""
+    what, blobs = f"the resource {resource.name}", desk.stores.blobs
+    if resource.url:
+        async with _no_sooner_than_silence(desk):
+            size = await _fetch(_outbound(desk, left), resource.url, target, what)
+        emit("source.fetched", job=spec.id, bytes=size, resource=resource.name)
+    else:
+        size = (await blobs.facts(resource.blob)).size
+        if size > left:
+            raise BadInputError(f"{what} is larger than the {left} bytes that are left for it of {MOST_BYTES}")
+        size = (await blobs.download(resource.blob, target)).size
+    if not size:
+        raise BadInputError(f"{what} is empty")
+    return size
+
+
+def _outbound(desk: Desk, most: int | None = None) -> Outbound:
     from rolehost.outbound import Outbound  # noqa: PLC0415 - an HTTP client: only where there is something to fetch
 
-    return desk.outbound or Outbound(desk.settings.sources.rules())
+    outbound = desk.outbound or Outbound(desk.settings.sources.rules())
+    return outbound if most is None else replace(outbound, rules=replace(outbound.rules, most_bytes=most))
 
 
 @asynccontextmanager
@@ -151,14 +191,14 @@ async def _no_sooner_than_silence(desk: Desk) -> AsyncIterator[None]:
         raise
 
 
-async def _fetch(outbound: Outbound, url: str, target: Path) -> int:
+async def _fetch(outbound: Outbound, url: str, target: Path, what: str = "the source") -> int:
     """A URL's content, into a new file; its size."""
     size = 0
     async with outbound.get(url) as answer:
         if answer.status in _ASK_LATER or answer.status >= _OWN_FAULT:
             raise OutboundError(f"its server answered {_in_words(answer.status)}")
         if answer.status not in _GOOD:
-            raise BadInputError(f"the source can't be had: its server answered {_in_words(answer.status)}")
+            raise BadInputError(f"{what} can't be had: its server answered {_in_words(answer.status)}")
         with files.new(target) as file:
             async for piece in answer.pieces:
                 size += len(piece)

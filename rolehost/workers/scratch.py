@@ -48,6 +48,11 @@ class Scratch:
     halt: Halt = field(default_factory=Halt, compare=False, repr=False)
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
+    @property
+    def resources(self) -> Path:
+        """Where the job's resource files are, by their names; no such directory where the job names none."""
+        return self.folder / "resources"
+
     def report(self, percent: float) -> None:
         """Say how far the job has come, as often as you like and from any thread; it neither waits nor raises.
 
@@ -95,6 +100,16 @@ def make(place: Scratch, identity: ChildIdentity | None) -> None:
     """
     place.folder.mkdir(mode=0o700)
     hand_over(place.folder, identity)
+
+
+def make_resources(place: Scratch, identity: ChildIdentity | None) -> None:
+    """Make the directory of the resource files, for the same user; that it is there already is no error.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    place.resources.mkdir(mode=0o700, exist_ok=True)
+    hand_over(place.resources, identity)
 
 
 def hand_over(path: Path, identity: ChildIdentity | None) -> None:

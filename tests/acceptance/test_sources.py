@@ -92,11 +92,15 @@ async def test_sources_come_from_elsewhere_and_from_nowhere_inside(service: Serv
     async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
         good = [await by_api(client, net.url(OUTER, "/photo.png?sig=swordfish"))]
         good.append(await by_command(service, "--url", net.url(OUTER, "/photo.png?sig=swordfish")))
-        good.append(await by_command(service, "--blob", "assets/photo.png"))
+        beside = ("--resource", "logo.png=blob:assets/photo.png", "--resource")
+        words = net.url(OUTER, "/photo.png?sig=swordfish")
+        good.append(await by_command(service, "--blob", "assets/photo.png", *beside, f"words.srt=url:{words}"))
         good.append(await by_hook(client))
         bad = [await by_api(client, net.url("localhost")), await by_api(client, net.url(OUTER, "/inwards"))]
         bad.append(await by_api(client, net.url(OUTER, "/by-name")))
         bad.append(await by_command(service, "--url", net.url("localhost", "/photo.png")))
+        inner = net.url("localhost", "/photo.png")
+        bad.append(await by_command(service, "--blob", "assets/photo.png", *beside, f"words.srt=url:{inner}"))
         for job_id in good:
             told = await over(client, job_id)
             assert (told["state"], told["result"] and told["result"]["type"]) == ("completed", "image/png"), told

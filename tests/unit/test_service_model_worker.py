@@ -220,6 +220,7 @@ def test_a_wrong_template_is_told(tmp_path: Path, program: str, told: str) -> No
         ('"cat", "{source}"', 'stdout = "target"', {"stdout": "target"}),
         ('"tee", "{target}"', 'stdin = "source"', {"stdin": "source"}),
         ('"p", "{source}", "{target}"', 'stdin = "source"', {"stdin": "source"}),
+        ('"p", "{resources}/logo.png", "{target}"', 'stdin = "source"', {"stdin": "source"}),
         ('"p", "--log", "{scratch}/log"', 'stdout = "target"', {"stdout": "target"}),
     ],
 )
@@ -315,7 +316,7 @@ def test_a_wrong_parameter_is_told_with_its_line(tmp_path: Path, table: str, tol
     assert all(6 <= int(problem.partition(":")[0]) <= 9 for problem in problems)
 
 
-@pytest.mark.parametrize("name", ["source", "File", "priority", "stem", "_x", "a-b", "1a", "a" * 51])
+@pytest.mark.parametrize("name", ["source", "File", "priority", "stem", "resources", "_x", "a-b", "1a", "a" * 51])
 def test_names_that_mean_something_else_are_refused(tmp_path: Path, name: str) -> None:
     problems = of_worker(tmp_path, f'{PLAIN}[roles.A.worker.parameters.{name}]\ntype = "integer"\noptional = true\n')
     assert any(f'"{name}"' in problem and "N17" in problem for problem in problems), problems

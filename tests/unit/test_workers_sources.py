@@ -9,25 +9,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rolehost.jobs.garbage import GarbageCollection
-from rolehost.jobs.job import CAPS, End, Job, JobSpec, JobState
+from rolehost.jobs.job import CAPS, End, JobSpec, JobState
 from rolehost.jobs.poison import PoisonDesk
 from rolehost.jobs.removal import remove_job
-from rolehost.jobs.sources import SourceSettings
-from rolehost.jobs.submission import Submission, Submitter
-from rolehost.outbound import Outbound
 from rolehost.workers.outcome import Outcome
 from rolehost.workers.scratch import Scratch
-from support.canary import INNER, NOT_PUBLIC, OUTER, Net, guarded_net
+from support.canary import INNER, NOT_PUBLIC, OUTER, guarded_net
 from support.front_end import picture
-from support.jobs import KIND, Bench, open_bench, succeed
+from support.jobs import open_bench, succeed
+from support.sites import Site
 
 SECRET = "sig=swordfish"  # noqa: S105 - what must not be shown
 SPELLINGS = [
@@ -42,48 +39,6 @@ OTHER_SCHEMES = [
     *("dict://127.0.0.1:{port}/", "data:text/plain,x", "jar:http://127.0.0.1:{port}!/", "//127.0.0.1:{port}/"),
     *("http:127.0.0.1:{port}", "ldap://127.0.0.1:{port}/", "subfile,,start,0,end,0,,:/etc/passwd", "/etc/passwd"),
 ]
-
-
-class Site:
-    """A bench whose worker fetches by the net's rules, with names that mean what the test says."""
-
-    def __init__(self, bench: Bench, net: Net) -> None:
-        self.bench = bench
-        self.net = net
-        self.allow()
-
-    def allow(self, **more: Any) -> None:
-        """Other settings than the usual ones."""
-        rules = self.net.rules
-        facts = {"hosts": ("*",), "networks": rules.networks, "schemes": rules.schemes, "ports": rules.ports}
-        settings = SourceSettings(**{**facts, "deadline": 2.0, "most_bytes": 100_000, "blobs": ("assets/",), **more})
-        self.bench.desk = replace(
-            self.bench.desk,
-            settings=replace(self.bench.desk.settings, sources=settings),
-            outbound=Outbound(settings.rules(), self.net.look_up),
-        )
-
-    async def submitted(self, **more: Any) -> Job:
-        """A job in the queue; nothing of its source was checked."""
-        return await Submitter(self.bench.inner).submit(Submission(**{"kind": KIND, **more}))
-
-    async def run(self, *urls: str, **more: Any) -> Sequence[Job]:
-        """One attempt for each of these jobs, all of them at a time."""
-        jobs = [await self.submitted(url=url, **more) for url in urls]
-        await asyncio.gather(*(self.bench.process(succeed) for _ in urls))
-        return [await self.bench.row(job.id) for job in jobs]
-
-    async def one(self, url: str, **more: Any) -> Job:
-        """One attempt for one job."""
-        (job,) = await self.run(url, **more)
-        return job
-
-    def refused(self, jobs: Sequence[Job]) -> set[str]:
-        """Why jobs failed: each at once, uncharged, with no connection to the canary."""
-        for job in jobs:
-            assert (job.state, job.attempts[-1].end) == (JobState.FAILED, End.BAD_INPUT), job.spec.source.url
-        assert self.net.canary.connections == 1
-        return {job.reason for job in jobs}
 
 
 @pytest.fixture

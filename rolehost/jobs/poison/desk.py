@@ -240,6 +240,7 @@ class PoisonDesk:
             webhook=job.spec.webhook,
             priority=job.spec.priority,
             group=job.spec.group,
+            resources=job.spec.resources,
         )
         if not source.kept:
             return await self._submitter.place(again, new, job.spec.parameters, source.type)

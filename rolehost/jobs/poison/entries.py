@@ -71,10 +71,11 @@ class Letter:
         except NotAWakeUpError:
             return self.message.body
         spec = woken.spec
-        if spec is None or not (spec.webhook or spec.source.url):
+        if spec is None or not (spec.webhook or spec.source.url or any(each.url for each in spec.resources)):
             return self.message.body
         source = replace(spec.source, url=spec.source.shown_url)
-        return replace(woken, spec=replace(spec, webhook=spec.webhook_to, source=source)).encode()
+        resources = tuple(replace(each, url=each.shown_url) for each in spec.resources)
+        return replace(woken, spec=replace(spec, webhook=spec.webhook_to, source=source, resources=resources)).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
