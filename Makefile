@@ -122,7 +122,7 @@ endef
 SYSTEM_PACKAGES := chromium:chromium,fonts-liberation setpriv:util-linux prlimit:util-linux node:nodejs npm:npm
 # Programs of other people's that become workers in the examples.
 SYSTEM_PACKAGES += ffmpeg:ffmpeg tesseract:tesseract-ocr cjpeg:libjpeg-turbo-progs pngquant:pngquant sox:sox pandoc:pandoc \
-	cc:gcc,libc6-dev
+	cc:gcc,libc6-dev curl:curl
 # A build server builds the image, too. Elsewhere: make test ROLEHOST_TEST_IMAGE=1
 ROLEHOST_TEST_IMAGE ?= $(CI)
 export ROLEHOST_TEST_IMAGE

@@ -19,6 +19,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "hooks": (),
     "priorities": (),
     "progress": (),
+    "quickstart": ("curl",),
     "sources": (),
     "testing": (),
     "transcode": ("ffmpeg",),
