@@ -307,13 +307,15 @@ async def test_a_cancelled_spawn_leaves_no_job(written: Callable[[str], str]) ->
     async with warm_starts(script) as starts:
         server = starts.server_pid
         for turns in range(4):
-            task = asyncio.create_task(spawn(starts, script))
+            task = asyncio.create_task(spawn(starts, script, name=f"cancelled-{turns}"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        child = await spawn(starts, script)  # answers come in order: all forks are known now
+        # Answers come in order: all forks are known now. Its marker is its own, as each job's is: who sweeps after the
+        # others ends whatever has theirs.
+        child = await spawn(starts, script, name="kept")
         await until(lambda: [each.pid for each in children_of(server)] == [child.pid])
         await child.stop(0)
         assert starts.server_pid == server
