@@ -36,6 +36,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
+print("hears", flush=True)
 if len(sys.argv) > 1:
     sys.exit(3)
 time.sleep(60)
@@ -87,6 +88,13 @@ async def printed(child: Child, text: str) -> list[str]:
     return child.stdout.text().split()
 
 
+async def stray_of(child: Child) -> int:
+    """What `LEAVES` left; it hears TERM again by now."""
+    await printed(child, "hears")
+    words = await printed(child, "stray")
+    return int(words[words.index("stray") + 1])
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - the kernel's tables have no event
@@ -134,7 +142,7 @@ async def test_a_stop_ends_a_grandchild_that_left_and_is_deaf(written: Callable[
     script = written(LEAVES)
     async with warm_starts(script) as starts:
         child = await spawn(starts, script)
-        stray = int((await printed(child, "stray"))[1])
+        stray = await stray_of(child)
         begin = time.monotonic()
         assert await child.stop(grace=0.5) == Exit(None, signal.SIGTERM)
         assert 0.5 <= time.monotonic() - begin < 2.5
@@ -147,9 +155,9 @@ async def test_what_a_clean_exit_left_behind_is_gone_when_wait_returns(written: 
     script = written(LEAVES)
     async with warm_starts(script) as starts:
         neighbour = await spawn(starts, script, name="neighbour")
-        other = int((await printed(neighbour, "stray"))[1])
+        other = await stray_of(neighbour)
         child = await spawn(starts, script, "exit")
-        stray = int((await printed(child, "stray"))[1])
+        stray = await stray_of(child)
         assert await child.wait() == Exit(3)
         assert not alive(stray)
         assert alive(other)
@@ -185,7 +193,7 @@ async def test_when_the_server_is_killed_its_jobs_are_ended_and_nobody_is_blamed
     script = written(LEAVES)
     async with warm_starts(script) as starts:
         children = [await spawn(starts, script, name=name) for name in "ab"]
-        strays = [int((await printed(child, "stray"))[1]) for child in children]
+        strays = [await stray_of(child) for child in children]
         old = starts.server_pid
         assert old is not None
         os.kill(old, signal.SIGKILL)
