@@ -165,10 +165,11 @@ def recorded(facts: list[tuple[str, dict[str, Any]]]) -> Iterator[None]:
 
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
     """Wait for what no event tells of."""
-    deadline = time.monotonic() + within
+    deadline, pause = time.monotonic() + within, 0.005
     while not await _answered(condition, deadline):
         assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(pause)
+        pause = min(1.2 * pause, 0.1)  # who asks all the time slows down what is waited for
 
 
 async def _answered(condition: Callable[[], Awaitable[bool]], deadline: float) -> bool:

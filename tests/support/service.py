@@ -23,10 +23,11 @@ _Value = TypeVar("_Value")
 
 def until(answer: Callable[[], _Value], what: str, seconds: float = SECONDS) -> _Value:
     """Ask again and again until the answer is true; fail after so many seconds."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not (value := answer()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.15)  # who asks all the time slows down what is waited for
     return value
 
 
