@@ -25,22 +25,7 @@ PICTURES = frozenset(EXTENSIONS)
 """The pictures that the console applications in the package read."""
 UNKNOWN = "application/octet-stream"
 TEXT = "text/plain"
-RECOGNISED = PICTURES | {
-    "application/gzip",
-    "application/pdf",
-    "application/zip",
-    "audio/aac",
-    "audio/aiff",
-    "audio/flac",
-    "audio/mp4",
-    "audio/mpeg",
-    "audio/ogg",
-    "audio/wav",
-    "image/avif",
-    "image/heic",
-    "image/x-portable-bitmap",
-    "image/x-portable-graymap",
-    "image/x-portable-pixmap",
+FILMS = (
     "video/3gpp",
     "video/mp2t",
     "video/mp4",
@@ -50,7 +35,14 @@ RECOGNISED = PICTURES | {
     "video/webm",
     "video/x-matroska",
     "video/x-msvideo",
-}
+)
+SOUNDS = ("audio/aac", "audio/aiff", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav")
+_OTHERS = (
+    *("application/gzip", "application/pdf", "application/zip"),
+    *("image/avif", "image/heic"),
+    *("image/x-portable-bitmap", "image/x-portable-graymap", "image/x-portable-pixmap"),
+)
+RECOGNISED = PICTURES.union(FILMS, SOUNDS, _OTHERS)
 """Types whose files show what they are: one that was promised, and isn't found, isn't there."""
 
 _SIGNATURES = (

@@ -9,21 +9,9 @@ from typing import Any
 
 from rolehost.errors import InvalidParameterError
 from rolehost.jobs.parameters import Parameter, ParameterType, parse_all
-from rolehost.jobs.sniffing import PICTURES
+from rolehost.jobs.sniffing import FILMS, PICTURES, SOUNDS
 
 TITLE = "Transcode"
-FILMS = (
-    "video/3gpp",
-    "video/mp2t",
-    "video/mp4",
-    "video/mpeg",
-    "video/ogg",
-    "video/quicktime",
-    "video/webm",
-    "video/x-matroska",
-    "video/x-msvideo",
-)
-SOUNDS = ("audio/aac", "audio/aiff", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav")
 ACCEPTS = (*sorted(PICTURES), *FILMS, *SOUNDS)
 _ANIMATED = "image/gif"
 
