@@ -18,6 +18,7 @@ from rolehost.frontend.common_fields import common_values
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.forms import Form, FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
+from rolehost.frontend.idempotency import key_of
 from rolehost.frontend.instances import instances
 from rolehost.frontend.joblog import job_log
 from rolehost.frontend.json_body import is_json, parsed
@@ -31,14 +32,13 @@ from rolehost.jobs.job import JobState
 from rolehost.jobs.kinds import offered_kinds
 from rolehost.jobs.resources import FIELD as RESOURCES
 from rolehost.jobs.resources import LONGEST_FIELD as LONGEST_RESOURCES
-from rolehost.jobs.submission import Submission, check_key
+from rolehost.jobs.submission import Submission
 from rolehost.jobs.webhook_deliveries import delivery_of
 
 if TYPE_CHECKING:
     from rolehost.jobs.job import Job, Resource
 
 PREFIX = "/api/v1"
-KEY = "Idempotency-Key"
 LONGEST_LIST = 200
 USUAL_LIST = 50
 EMPTY_IS_NONE = BeforeValidator(lambda text: None if text == "" else text)
@@ -59,7 +59,7 @@ async def submit(request: Request) -> Response:
     A file comes as a form; a source that is elsewhere is named in JSON.
     """
     services: Services = request.app.state.services
-    key = _key(request)
+    key = key_of(request)
     if is_json(request.headers):
         return accepted(await submit_json(request, services, key))
     async with services.spool.folder() as folder:
@@ -67,17 +67,6 @@ async def submit(request: Request) -> Response:
         resources = _resources(request, services, form)
         job = await services.submitter.submit(replace(_submission(services, form, key), resources=resources))
     return accepted(job)
-
-
-def _key(request: Request) -> str | None:
-    """The idempotency key, checked before the body is read."""
-    key = request.headers.get(KEY)
-    if key is not None:
-        try:
-            check_key(key)
-        except InvalidParameterError as error:
-            raise refusal(400, "bad-idempotency-key", str(error), wrong=KEY) from error
-    return key
 
 
 def _form_rules(services: Services) -> FormRules:

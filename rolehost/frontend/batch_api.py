@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import batch_openapi as openapi
 from rolehost.frontend.authentication.permissions import Permission, needs
-from rolehost.frontend.batch_requests import add, added_before, asked_for, batch_of, key_of
+from rolehost.frontend.batch_requests import add, added_before, asked_for, batch_of
 from rolehost.frontend.downloads import disposition
 from rolehost.frontend.forms import FormRules, read_form
 from rolehost.frontend.headers import SANDBOX
+from rolehost.frontend.idempotency import key_of
 from rolehost.frontend.kinds import FILE
 from rolehost.frontend.problems import refusal
 from rolehost.jobs.batches.adding import LARGEST_SLICE, safe_name

@@ -24,7 +24,6 @@ from rolehost.jobs.batches.ending import ZIP
 from rolehost.jobs.batches.model import BatchState, NewBatch, Then
 from rolehost.jobs.job import new_id
 from rolehost.jobs.levels import parse_priority
-from rolehost.jobs.submission import check_key
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from rolehost.frontend.services import Services
     from rolehost.jobs.batches import Batch, Item
 
-KEY = "Idempotency-Key"
 LARGEST_JSON = 64 * 1024
 _NAMES = ("name", "kind", "parameters", "then", "webhook", "priority")
 
@@ -63,17 +61,6 @@ def submitter() -> str:
     """Who asks, where that is known."""
     who = identity()
     return "" if who.how == "local" else f"{who.how}:{who.name}"
-
-
-def key_of(request: Request) -> str | None:
-    """The idempotency key of a request, checked before its body is read."""
-    key = request.headers.get(KEY)
-    if key is not None:
-        try:
-            check_key(key)
-        except InvalidParameterError as error:
-            raise refusal(400, "bad-idempotency-key", str(error), wrong=KEY) from error
-    return key
 
 
 async def batch_of(services: Services, batch: str) -> Batch:

@@ -236,18 +236,8 @@ class Submitter:
 
     async def _insert(self, spec: JobSpec) -> Job:
         """Row and message; when no answer comes, the row tells."""
-        row = NewRow(
-            table=TABLE,
-            key=spec.id,
-            fields=spec_to_fields(spec),
-            tag=JobState.QUEUED,
-            queue=queue_of(spec),
-            message_id=f"{spec.id}:0",
-            message=lambda version: WakeUp(job=spec.id, spec=spec, version=version).encode(),
-            session=spec.group,
-        )
         try:
-            version = await self._stores.submit(row)
+            version = await self._stores.submit(first_row(spec))
         except (AlreadyExistsError, StoreUnavailableError):
             job = await self._jobs.read(spec.id)
             if job is None:
@@ -255,6 +245,20 @@ class Submitter:
             return job
         await failpoint("after-submit", spec.id)
         return Job(spec=spec, version=version, state=JobState.QUEUED)
+
+
+def first_row(spec: JobSpec) -> NewRow:
+    """A queued job's row, with the message that wakes its workers."""
+    return NewRow(
+        table=TABLE,
+        key=spec.id,
+        fields=spec_to_fields(spec),
+        tag=JobState.QUEUED,
+        queue=queue_of(spec),
+        message_id=f"{spec.id}:0",
+        message=lambda version: WakeUp(job=spec.id, spec=spec, version=version).encode(),
+        session=spec.group,
+    )
 
 
 def check_key(key: str) -> None:

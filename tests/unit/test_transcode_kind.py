@@ -8,8 +8,8 @@ import pytest
 
 from rolehost.errors import InvalidParameterError, UnsupportedTypeError
 from rolehost.jobs.kinds import BUILT_IN
-from rolehost.jobs.sniffing import PICTURES, RECOGNISED, TEXT, UNKNOWN
-from rolehost.jobs.transcode_kind import ACCEPTS, FILMS, PARAMETERS, PRESETS, SOUNDS
+from rolehost.jobs.sniffing import FILMS, PICTURES, RECOGNISED, SOUNDS, TEXT, UNKNOWN
+from rolehost.jobs.transcode_kind import ACCEPTS, PARAMETERS, PRESETS
 from rolehost.workers.transcoding.ffmpeg import DEMUXERS
 
 KIND = BUILT_IN["transcode"]

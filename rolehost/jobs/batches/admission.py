@@ -9,12 +9,9 @@ from contextlib import suppress
 from rolehost import clock
 from rolehost.errors import AlreadyExistsError
 from rolehost.jobs.batches.model import Batch, Item
-from rolehost.jobs.codec import spec_to_fields
-from rolehost.jobs.job import JobSpec, JobState, Source
-from rolehost.jobs.levels import queue_of
-from rolehost.jobs.table import TABLE
-from rolehost.jobs.wake_up import WakeUp
-from rolehost.stores import NewRow, Stores
+from rolehost.jobs.job import JobSpec, Source
+from rolehost.jobs.submission import first_row
+from rolehost.stores import Stores
 from rolehost.telemetry import emit
 
 AT_ONCE = 16
@@ -52,17 +49,8 @@ async def place(stores: Stores, spec: JobSpec) -> None:
     Raises:
         StoreError: nobody knows whether it is there now: placing it again finds out.
     """
-    row = NewRow(
-        table=TABLE,
-        key=spec.id,
-        fields=spec_to_fields(spec),
-        tag=JobState.QUEUED,
-        queue=queue_of(spec),
-        message_id=f"{spec.id}:0",
-        message=lambda version: WakeUp(job=spec.id, spec=spec, version=version).encode(),
-    )
     with suppress(AlreadyExistsError):
-        await stores.submit(row)
+        await stores.submit(first_row(spec))
         emit("job.submitted", job=spec.id, kind=spec.kind, bytes=spec.source.size, batch=spec.batch)
 
 
