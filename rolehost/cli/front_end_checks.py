@@ -7,6 +7,9 @@ from pathlib import Path
 from rolehost.cli.role_checks import FRONT_END, FRONT_END_ENDPOINT
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.unguarded import is_unguarded, unguarded
+from rolehost.frontend.loopback import is_loopback
+from rolehost.frontend.settings import FrontendSettings
 from rolehost.service_model import ServiceModel
 
 
@@ -21,15 +24,11 @@ def refuse_unguarded(model: ServiceModel, data: Path, host: str) -> None:
     Raises:
         RoleEnvironmentError: others than this machine could reach the front end, and nothing says who may.
     """
+    if is_loopback(host):
+        return
     for role in model.roles.values():
         if role.entry_point != FRONT_END or FRONT_END_ENDPOINT not in role.endpoints:
             continue
-        from rolehost.frontend.authentication.authenticator import is_unguarded, unguarded  # noqa: PLC0415 - heavy, seldom needed
-        from rolehost.frontend.loopback import is_loopback  # noqa: PLC0415 - the same
-        from rolehost.frontend.settings import FrontendSettings  # noqa: PLC0415 - the same
-
-        if is_loopback(host):
-            return
         settings = FrontendSettings.read(RoleEnvironment.for_testing(settings=role.settings)).authentication
         if is_unguarded(settings, data):
             raise RoleEnvironmentError(unguarded(host))

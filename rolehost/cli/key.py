@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from rolehost.cli.options import DATA, AsJson, Data
 from rolehost.cli.printing import print_json, print_table
 from rolehost.errors import RoleHostError
-
-if TYPE_CHECKING:
-    from rolehost.frontend.authentication.keys import ApiKey
+from rolehost.frontend.authentication import keys
+from rolehost.frontend.authentication.identity import Permission
 
 app = typer.Typer(no_args_is_help=True, help="Make, list or remove API keys.", rich_markup_mode=None)
 
@@ -52,9 +51,6 @@ def new(
 
     A running front end accepts it at once, unless it was started without any authentication: then when it starts again.
     """
-    from rolehost.frontend.authentication import keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
-    from rolehost.frontend.authentication.permissions import Permission  # noqa: PLC0415 - the same
-
     if not keys.NAME.fullmatch(name):
         raise RoleHostError(f"a key's name is up to 64 letters, digits and . _ @ -, not {name!r}")
     key = keys.make_key()
@@ -89,9 +85,7 @@ def remove(
     keys_file: KeysFile = None,
 ) -> None:
     """Remove keys: they are refused from now on, and what was signed in with them is signed out."""
-    from rolehost.frontend.authentication.keys import changing_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
-
-    with changing_keys(_file(data, keys_file)) as known:
+    with keys.changing_keys(_file(data, keys_file)) as known:
         if missing := [name for name in names if name not in known]:
             raise RoleHostError(f'there is no key "{missing[0]}"')
         for name in dict.fromkeys(names):
@@ -115,19 +109,16 @@ def sign_out(*, data: Data = DATA) -> None:
 
 
 def _file(data: Path, keys_file: Path | None, *, make: bool = False) -> Path:
-    from rolehost.frontend.authentication.keys import FILE  # noqa: PLC0415 - heavy, and `--help` needs none of it
-    from rolehost.host.paths import DataDirectory  # noqa: PLC0415 - the same
+    from rolehost.host.paths import DataDirectory  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     if keys_file is not None:
         return keys_file
     if make:
-        return DataDirectory.at(data).root / FILE
+        return DataDirectory.at(data).root / keys.FILE
     if not data.is_dir():
         raise RoleHostError(f"there is no data directory {data}: name the service's with --data")
-    return data / FILE
+    return data / keys.FILE
 
 
-def _read(data: Path, keys_file: Path | None) -> tuple[ApiKey, ...]:
-    from rolehost.frontend.authentication.keys import read_keys  # noqa: PLC0415 - heavy, and `--help` needs none of it
-
-    return read_keys(_file(data, keys_file))
+def _read(data: Path, keys_file: Path | None) -> tuple[keys.ApiKey, ...]:
+    return keys.read_keys(_file(data, keys_file))

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import batch_api, openapi, poison_api
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.common_fields import common_values
 from rolehost.frontend.downloads import Asset, send_asset

@@ -18,7 +18,8 @@ from rolehost.frontend import api, hook_api, openapi, pages
 from rolehost.frontend.access import Access
 from rolehost.frontend.authentication import sign_in
 from rolehost.frontend.authentication.authenticator import Authentication, Authenticator
-from rolehost.frontend.authentication.permissions import Permission, declare
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import declare
 from rolehost.frontend.headers import HeadAsGet, SafeHeaders
 from rolehost.frontend.hosts import HostGuard
 from rolehost.frontend.limits import BodyLimits

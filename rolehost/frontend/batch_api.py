@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import batch_openapi as openapi
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.batch_requests import add, added_before, asked_for, batch_of
 from rolehost.frontend.downloads import disposition
 from rolehost.frontend.forms import FormRules, read_form

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.batch_api import items_told, results_answer
 from rolehost.frontend.batch_requests import batch_of
 from rolehost.frontend.problems import refusal

@@ -13,7 +13,7 @@ from rolehost.errors import (
     SubmissionError,
     UnknownBatchError,
 )
-from rolehost.frontend.authentication.permissions import identity
+from rolehost.frontend.authentication.identity import identity
 from rolehost.frontend.common_fields import common_values
 from rolehost.frontend.json_body import is_json, parsed, read_body
 from rolehost.frontend.kinds import chosen_kind

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.attempts import Attempts
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.hook_mapping import check_time, counts, events_of, key_of, parameters_of, resolved, source_of
 from rolehost.frontend.hook_path import HOOKS_PATH
 from rolehost.frontend.hook_proofs import NotProvedError, check_proof, proves_by_header, secrets_of

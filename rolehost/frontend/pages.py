@@ -11,7 +11,8 @@ from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import InvalidParameterError
 from rolehost.frontend import batch_pages, poison_pages
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.cancelling import cancelled
 from rolehost.frontend.downloads import Asset, send_asset
 from rolehost.frontend.hosts import name_of

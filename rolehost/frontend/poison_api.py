@@ -11,7 +11,8 @@ from pydantic import BeforeValidator
 from starlette.responses import JSONResponse, Response
 
 from rolehost.frontend import openapi
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.poison_entries import entry_of, send_input
 from rolehost.frontend.poison_query import MOST, check_narrowed, check_pace, filter_in_query
 from rolehost.jobs.poison import DeskPage, Pace, Provenance, Wanted, parse_rate

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rolehost.errors import AlreadyReplayedError, InvalidParameterError
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.poison_entries import entry_of, replayed, send_input
 from rolehost.frontend.poison_query import (
     FIELDS,

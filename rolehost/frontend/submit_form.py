@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import RedirectResponse
 
 from rolehost.errors import InvalidParameterError, SubmissionError
-from rolehost.frontend.authentication.permissions import Permission, may, needs
+from rolehost.frontend.authentication.identity import Permission, may
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.common_fields import COMMON, common_faults, common_values
 from rolehost.frontend.controls import (
     accepted_sorts,

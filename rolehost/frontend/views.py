@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from rolehost import clock
 from rolehost.errors import InvalidParameterError
-from rolehost.frontend.authentication import permissions
+from rolehost.frontend.authentication.identity import identity, may
 from rolehost.frontend.headers import policy_with
 from rolehost.frontend.media import DISPLAYABLE, FILMS, SOUNDS
 from rolehost.frontend.services import KIND
@@ -269,4 +269,4 @@ _templates.globals["CAPS"] = CAPS
 _templates.globals["LIVE"] = Markup(_LIVE)  # noqa: S704 - a file of the package
 _templates.globals["WEBHOOK_STATES"] = WEBHOOK_STATES
 _templates.globals["submitting"] = submitting
-_templates.globals |= {"may": permissions.may, "identity": permissions.identity}
+_templates.globals |= {"may": may, "identity": identity}

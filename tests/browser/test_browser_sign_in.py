@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 from playwright.async_api import Page, expect
 
+from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.authentication.keys import make_key
-from rolehost.frontend.authentication.permissions import Permission
 from support.authentication import ANY_HOST, guard_of, key_of_each_role, remove_key
 from support.browser import DESK, PHONE, SMALL_PHONE, chromium, tab
 from support.front_end import FrontEnd, front_end, seed_all

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rolehost.environment import RoleEnvironment
 from rolehost.frontend.authentication.authenticator import Authenticator, authenticator
+from rolehost.frontend.authentication.identity import ROLES, Permission
 from rolehost.frontend.authentication.keys import FILE, ApiKey, changing_keys, hashed, make_key
-from rolehost.frontend.authentication.permissions import ROLES, Permission
 from rolehost.frontend.authentication.settings import AuthenticationSettings
 from rolehost.frontend.settings import FrontendSettings
 

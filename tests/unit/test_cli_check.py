@@ -120,6 +120,13 @@ def test_the_command_line_loads_nothing_heavy_to_begin_with() -> None:
     assert {name.partition(".")[0] for name in loaded.split()} & HEAVY == set()
 
 
+def test_what_starts_a_service_loads_no_web_framework() -> None:
+    parts = "rolehost.cli.application, rolehost.cli.front_end_checks, rolehost.cli.key, rolehost.host.fabric.fabric"
+    command = [sys.executable, "-c", f"import sys, {parts}; print(*sys.modules)"]
+    loaded = subprocess.run(command, cwd=ROOT, env=environ(), check=True, capture_output=True, text=True).stdout
+    assert {name.partition(".")[0] for name in loaded.split()} & {*HEAVY, "aiohttp", "jwt", "starlette"} == set()
+
+
 def test_a_bootstrapper_by_run_loads_nothing_of_the_command_line() -> None:
     program = "import sys, rolehost.cli.instance; print(*sys.modules)"
     command = [sys.executable, "-c", program]

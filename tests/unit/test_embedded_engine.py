@@ -240,7 +240,7 @@ async def test_waiting_costs_next_to_nothing(stores: EmbeddedStores) -> None:
     await asyncio.sleep(0.2)
     before = time.process_time()
     await asyncio.gather(*waiting)
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.3
 
 
 async def test_bells_of_dead_processes_are_cleared_away(data: Path, stores: EmbeddedStores) -> None:

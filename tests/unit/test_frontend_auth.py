@@ -14,8 +14,9 @@ from starlette.routing import Route
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.app import routes
 from rolehost.frontend.attempts import Attempts
+from rolehost.frontend.authentication.identity import Identity, Permission, acting
 from rolehost.frontend.authentication.keys import FILE, KeyRing, hashed, is_key, make_key, parse_keys
-from rolehost.frontend.authentication.permissions import Identity, Permission, acting, declared, every_route, needs
+from rolehost.frontend.authentication.permissions import declared, every_route, needs
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.telemetry import subscribe
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, key_of_each_role, remove_key

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.authentication.keys import make_key
-from rolehost.frontend.authentication.permissions import Permission
 from rolehost.frontend.authentication.sessions import SECRET_FILE
 from rolehost.frontend.authentication.sign_in import safe_next
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, remove_key

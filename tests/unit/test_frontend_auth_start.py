@@ -13,8 +13,8 @@ import pytest
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication.authenticator import authenticator
+from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.authentication.keys import FILE, hashed, make_key, read_keys
-from rolehost.frontend.authentication.permissions import Permission
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, settings_of
 from support.commands import invoke
 from support.front_end import front_end

@@ -23,8 +23,8 @@ from jwt.algorithms import RSAAlgorithm
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication import tokens
-from rolehost.frontend.authentication.permissions import Identity, Permission
-from rolehost.frontend.authentication.tokens import KeysUnavailableError, RefusedTokenError, Tokens
+from rolehost.frontend.authentication.identity import Identity, KeysUnavailableError, Permission, RefusedTokenError
+from rolehost.frontend.authentication.tokens import Tokens
 from support.authentication import ANY_HOST, bearer, guard_of, settings_of
 from support.front_end import front_end
 

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from rolehost import clock
-from rolehost.frontend.authentication.permissions import Permission
+from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.hook_mapping import MISSING, resolved
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.jobs.sources import SourceSettings

@@ -19,7 +19,7 @@ import pytest
 from rolehost import clock
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend.authentication.permissions import Permission
+from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.downloads import disposition
 from rolehost.frontend.role import ThumbnailFrontend
 from rolehost.frontend.server import serve

@@ -13,7 +13,8 @@ from fastapi.routing import APIRoute
 
 from rolehost.errors import StoreFullError, StoreUnavailableError
 from rolehost.frontend import poison_api, poison_pages
-from rolehost.frontend.authentication.permissions import Permission, declared
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import declared
 from rolehost.jobs.job import Job, new_id
 from rolehost.jobs.poison import PoisonDesk
 from rolehost.jobs.poison.entries import letter_id

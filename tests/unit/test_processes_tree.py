@@ -195,7 +195,8 @@ async def test_end_strays_finds_them_by_the_beginning_of_their_marker() -> None:
     waits = [asyncio.create_task(asyncio.to_thread(each.wait)) for each in left]
     try:
         assert await end_strays(f"{MARK}/gone") == 2
-        assert [await each for each in waits] == [-signal.SIGKILL, -signal.SIGKILL]
+        # 0: the package was the first to learn of an end, and subprocess then knows no code.
+        assert {await each for each in waits} <= {-signal.SIGKILL, 0}
         assert other.poll() is None
         assert alive(live.pid)
     finally:

@@ -17,19 +17,20 @@ from starlette.responses import RedirectResponse
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.attempts import Attempts
 from rolehost.frontend.authentication import settings as names
-from rolehost.frontend.authentication.keys import FILE, PREFIX, KeyRing
-from rolehost.frontend.authentication.permissions import (
+from rolehost.frontend.authentication.identity import (
     LOCAL,
     NOBODY,
     Identity,
+    KeysUnavailableError,
     Permission,
+    RefusedTokenError,
     acting,
-    every_route,
-    needed,
 )
+from rolehost.frontend.authentication.keys import PREFIX, KeyRing
+from rolehost.frontend.authentication.permissions import every_route, needed
 from rolehost.frontend.authentication.proxy import TrustedProxy
 from rolehost.frontend.authentication.sessions import SECRET_FILE, Sessions
-from rolehost.frontend.authentication.tokens import KeysUnavailableError, RefusedTokenError, Tokens
+from rolehost.frontend.authentication.unguarded import is_unguarded, keys_file, unguarded
 from rolehost.frontend.hook_path import is_hook
 from rolehost.frontend.loopback import is_loopback
 from rolehost.frontend.origin import SAFE
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from rolehost.frontend.authentication.settings import AuthenticationSettings
+    from rolehost.frontend.authentication.tokens import Tokens
 
 REALM = 'Bearer realm="rolehost"'
 SIGN_IN = "/sign-in"
@@ -143,7 +145,7 @@ def authenticator(
     Raises:
         RoleEnvironmentError: the settings can't be held, or there are none and others than this machine reach us.
     """
-    ring = KeyRing(settings.keys, _keys_file(settings, data))
+    ring = KeyRing(settings.keys, keys_file(settings, data))
     if settings.keys_file and not ring:
         raise RoleEnvironmentError(f"the setting {names.KEYS_FILE} names {settings.keys_file}, which holds no key")
     if settings.proxies and relayed:
@@ -160,35 +162,16 @@ def authenticator(
     return Authenticator(
         ring=ring,
         sessions=Sessions(ring, hours=settings.session_hours, path=secret, made=not named),
-        tokens=Tokens(settings) if settings.issuer else None,
+        tokens=_tokens(settings) if settings.issuer else None,
         proxy=TrustedProxy(settings) if settings.proxies else None,
         attempts=Attempts(),
     )
 
 
-def _keys_file(settings: AuthenticationSettings, data: Path | None) -> Path | None:
-    if settings.keys_file:
-        return Path(settings.keys_file)
-    return data / FILE if data else None
+def _tokens(settings: AuthenticationSettings) -> Tokens:
+    from rolehost.frontend.authentication.tokens import Tokens  # noqa: PLC0415 - its libraries are heavy, and seldom needed
 
-
-def is_unguarded(settings: AuthenticationSettings, data: Path | None) -> bool:
-    """Whether nobody could be known by these settings, and the keys in the data directory.
-
-    Raises:
-        RoleEnvironmentError: the keys can't be read.
-    """
-    asked = [settings.keys, settings.keys_file, settings.issuer, settings.proxies]
-    return not any(asked) and not KeyRing((), _keys_file(settings, data))
-
-
-def unguarded(address: str) -> str:
-    """Why the front end does not start there."""
-    return (
-        f"the front end would answer anybody who reaches {address}: make a key by `rolehost key new NAME`, or set "
-        f"{names.API_KEYS}, {names.KEYS_FILE}, {names.JWT_ISSUER} or {names.TRUSTED_PROXIES}; "
-        "on a loopback address it needs none of them (docs/security.md)"
-    )
+    return Tokens(settings)
 
 
 class Authentication:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rolehost.errors import RoleEnvironmentError
-from rolehost.frontend.authentication.permissions import ROLES, Permission
+from rolehost.frontend.authentication.identity import ROLES, Permission
 from rolehost.telemetry import emit
 
 FILE = "keys"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
+
+from rolehost.frontend.authentication.identity import Permission, may
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,73 +21,6 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Endpoint: TypeAlias = Callable[_P, Awaitable[_R]]
-
-
-class Permission(StrEnum):
-    """What a route needs; a role is named after the highest permission that it holds, and holds those below it too."""
-
-    OPEN = "open"
-    """Nobody has to say who he is: probes, the sign-in page and what it is made of."""
-    READ = "read"
-    """Look at jobs, results and instances."""
-    SUBMIT = "submit"
-    """Submit jobs, too."""
-    OPERATE = "operate"
-    """Everything: cancel, replay, purge, decide about poisoned jobs and document what was decided."""
-
-    def holds(self, other: Permission) -> bool:
-        """Whether a role of this name may do what needs `other`."""
-        order = list(Permission)
-        return order.index(other) <= order.index(self)
-
-
-ROLES = (Permission.READ, Permission.SUBMIT, Permission.OPERATE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who sent a request.
-
-    Args:
-        name: for people and logs.
-        role: what it may do.
-        how: it was told by an API `key`, a `session` of the sign-in page, a `token`, a `proxy`; or it is `local`,
-            where no authentication is configured, or `nobody`.
-    """
-
-    name: str
-    role: Permission
-    how: str
-
-    def may(self, permission: Permission) -> bool:
-        """Whether it may do what needs this."""
-        return self.role.holds(permission)
-
-
-LOCAL = Identity(name="local", role=Permission.OPERATE, how="local")
-NOBODY = Identity(name="", role=Permission.OPEN, how="nobody")
-
-_current: ContextVar[Identity] = ContextVar("identity", default=LOCAL)
-
-
-def identity() -> Identity:
-    """Who sent the request that is being answered."""
-    return _current.get()
-
-
-def may(permission: str) -> bool:
-    """Whether who sent the request that is being answered may do this; pages show no button for what he may not."""
-    return _current.get().may(Permission(permission))
-
-
-@contextmanager
-def acting(who: Identity) -> Iterator[None]:
-    """What is answered inside is answered to this client."""
-    token = _current.set(who)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def needs(permission: Permission) -> Callable[[_Endpoint[_P, _R]], _Endpoint[_P, _R]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 
-from rolehost.frontend.authentication.permissions import NOBODY, Identity
+from rolehost.frontend.authentication.identity import NOBODY, Identity
 from rolehost.frontend.authentication.settings import AZURE, AuthenticationSettings, role_of
 
 if TYPE_CHECKING:

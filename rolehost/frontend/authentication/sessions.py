@@ -18,8 +18,8 @@ from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.identity import Identity
 from rolehost.frontend.authentication.keys import PRIVATE, file_state
-from rolehost.frontend.authentication.permissions import Identity
 from rolehost.frontend.hosts import name_of
 from rolehost.frontend.loopback import is_loopback
 from rolehost.telemetry import emit

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rolehost.errors import RoleEnvironmentError
+from rolehost.frontend.authentication.identity import ROLES, Permission
 from rolehost.frontend.authentication.keys import ApiKey, parse_keys
-from rolehost.frontend.authentication.permissions import ROLES, Permission
 from rolehost.frontend.loopback import is_loopback
 
 if TYPE_CHECKING:

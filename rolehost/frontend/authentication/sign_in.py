@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import RedirectResponse
 
-from rolehost.frontend.authentication.permissions import Permission, needs
+from rolehost.frontend.authentication.identity import Permission
+from rolehost.frontend.authentication.permissions import needs
 from rolehost.frontend.authentication.sessions import is_at_home
 from rolehost.frontend.problems import Problem, refusal
 from rolehost.frontend.views import page

@@ -19,7 +19,7 @@ from jwt.algorithms import get_default_algorithms
 from rolehost import clock
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication import settings as names
-from rolehost.frontend.authentication.permissions import NOBODY, Identity
+from rolehost.frontend.authentication.identity import NOBODY, Identity, KeysUnavailableError, RefusedTokenError
 from rolehost.frontend.authentication.settings import (
     PUBLIC_KEY_ALGORITHMS,
     SECRET_ALGORITHMS,
@@ -41,14 +41,6 @@ LEAST_SECRET = 32
 LONGEST_TOKEN = 16 * 1024
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading another's JSON may end in."""
-
-
-class RefusedTokenError(Exception):
-    """A token is not accepted, and why: for the log, never for the client."""
-
-
-class KeysUnavailableError(Exception):
-    """The issuer's keys can't be had now: nobody knows whether the token is good."""
 
 
 class Tokens:
