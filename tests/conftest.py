@@ -1,12 +1,11 @@
-"""The engine of a test, and at the end how many tests ran on each."""
+"""The engine of a test, the order of files, and at the end how many tests ran on each engine."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import pytest
 
 from support.engines import EMBEDDED, PROPERTY, Engine, counted, engine_of
+from support.order import mixed
 
 
 @pytest.fixture(scope="module", params=[EMBEDDED], ids=lambda engine: engine.name)
@@ -16,7 +15,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return chosen
 
 
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = mixed(items)
     for item in items:
         if name := engine_of(item):
             item.user_properties.append((PROPERTY, name))

@@ -21,6 +21,8 @@ from rolehost.workers.scratch import Scratch
 from support.engines import AZURITE, EMBEDDED, SERVICE_BUS, Engine, every_engine, on_engines
 from support.jobs import KIND, Bench, open_bench, until
 
+pytestmark = pytest.mark.acceptance
+
 SECONDS = 0.2
 
 
