@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from rolehost import clock
@@ -29,7 +29,7 @@ from rolehost.jobs.sweeper import TABLE as LEASES
 from rolehost.jobs.sweeper import Sweeper
 from rolehost.jobs.table import BURIED, DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
-from rolehost.testing import Faults, FaultyStores
+from rolehost.testing import FaultyStores
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
 from rolehost.workers.queue_worker import QueueWorker, _Loop
@@ -40,14 +40,14 @@ from support.simulation.bus import BusQueue
 from support.simulation.engines import ENGINES, queue_of, stores_of
 from support.simulation.memory import MemoryStores
 from support.simulation.monitors import LEASE, RETENTION, Monitors
+from support.simulation.processes import Ills, Process
 from support.simulation.virtual import BEGINNING, VirtualLoop, simulated, skew
 
 __all__ = ["ENGINES", "Verdict", "run"]
 
-Answer = TypeVar("Answer")
-
 KIND = "work"
 TROUBLE = 900.0
+LOOK_EVERY = 30.0
 PATIENCE = 12 * 3600.0
 ILLS = ("ok",) * 12 + ("app_error", "bad_input", "oom", "kills", "disk_full", "hog")
 
@@ -63,80 +63,6 @@ class Verdict:
     history: Sequence[Mapping[str, Any]]
 
 
-@dataclass(eq=False)
-class Process:
-    """A process that may freeze or die; its tasks are known, its wall clock may be wrong."""
-
-    name: str
-    skew: float
-    dead: bool = False
-    thaws_at: float = 0.0
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    connection: BusQueue | None = None
-
-    def die(self) -> None:
-        """Nothing of it has any effect from now on; a broker notices that its connection is gone."""
-        self.dead = True
-        if self.connection:
-            self.connection.unlock(self)
-        for task in tuple(self.tasks):
-            task.cancel()
-
-    async def alive(self) -> None:
-        """Go on, once it is not frozen; never, if it is dead."""
-        while not self.dead and (left := self.thaws_at - clock.monotonic()) > 0:  # noqa: ASYNC110 - simulated
-            await asyncio.sleep(left)
-        if self.dead:
-            raise asyncio.CancelledError
-
-
-class Ills(Faults):
-    """What may happen to any call to a store.
-
-    It fails before it is applied, is applied with its answer lost, is applied much later than its error, is followed by
-    a long freeze of the process, or by its death.
-    """
-
-    def __init__(self, world: World, process: Process) -> None:
-        super().__init__()
-        self._world = world
-        self._process = process
-
-    async def around(self, call: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        world, chance, process = self._world, self._world.chance, self._process
-        await process.alive()
-        await asyncio.sleep(0.01 + 0.3 * chance.random())
-        self._freeze_perhaps()
-        await process.alive()
-        if not world.trouble:
-            return await work()
-        dice = chance.random()
-        if dice < world.p_die:
-            process.die()
-            raise asyncio.CancelledError
-        if dice < world.p_die + world.p_lost:
-            await self._lose(call, work)
-        answer = await work()
-        if dice > 1 - world.p_die:
-            process.die()
-        self._freeze_perhaps()
-        await process.alive()
-        return answer
-
-    def _freeze_perhaps(self) -> None:
-        if self._world.trouble and self._world.chance.random() < self._world.p_freeze:
-            self._process.thaws_at = clock.monotonic() + self._world.chance.uniform(20, 400)
-
-    async def _lose(self, call: str, work: Callable[[], Awaitable[object]]) -> None:
-        kind = self._world.chance.random()
-        if kind < 0.5:
-            with suppress(StoreError):
-                await work()
-        elif kind < 0.7:
-            self._world.later(work, self._world.chance.uniform(0.5, 200))
-        raise StoreUnavailableError(call)
-
-
 class _Worker(QueueWorker):
     """A worker whose console application does what the schedule says of its job."""
 
@@ -147,6 +73,13 @@ class _Worker(QueueWorker):
         self._process = process
 
     async def attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
+        self._world.attempts += 1
+        try:
+            return await self._attempt(job, scratch)
+        finally:
+            self._world.attempts -= 1
+
+    async def _attempt(self, job: JobSpec, scratch: Scratch) -> Outcome:
         chance, kind = self._world.chance, self._world.applications[job.id]
         seconds = chance.choice((1.0, 5.0, 45.0, 130.0))
         if kind == "kills" and self._world.trouble:
@@ -191,7 +124,10 @@ class World:
         self.queue = queue_of(engine, f"{KIND}-jobs", chance, clean=clean)
         self.stores = MemoryStores(self.queue, self.monitors.changed, self.monitors.removed_blob)
         self.monitors.blobs = self.stores.blobs
+        self.attempts = 0
+        """How many console applications run."""
         self._background: set[asyncio.Task[Any]] = set()
+        self._late: set[asyncio.Task[Any]] = set()
         self.settings = WorkerSettings(
             disk_floor=0,
             lease=LEASE,
@@ -210,7 +146,9 @@ class World:
             with suppress(StoreError, FileNotFoundError):  # the caller's directory may be gone
                 await work()
 
-        self._keep(apply())
+        task = self._keep(apply())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -312,6 +250,14 @@ class World:
         found += ["a message"] if self.queue.held else []
         return found + self.garbage()
 
+    def quiet(self) -> bool:
+        """Whether nothing is left that could still happen: no work, nobody frozen, nothing on its way."""
+        now = clock.monotonic()
+        alive = [process for process in self.processes if not process.dead]
+        passing = [process for process in alive if process.tasks and not process.name.startswith(("worker", "sweeper"))]
+        frozen = [process for process in alive if process.thaws_at > now]
+        return not (passing or frozen or self._late or self.attempts or self.open_work())
+
     def garbage(self) -> list[str]:
         rows = self.stores.table(TABLE).rows
         jobs = [job_from_row(row) for row in rows.values() if row.tag != BURIED]
@@ -372,8 +318,8 @@ async def _schedule(world: World) -> None:
         *(world.work(number) for number in range(world.chance.randint(1, 3))),
         *(world.sweep(number) for number in range(world.chance.randint(1, 2))),
     ]
-    tasks = [asyncio.create_task(actor) for actor in (*begun, *actors)]  # noqa: F841 - the loop alone would let them be collected
-    await asyncio.sleep(TROUBLE)
+    tasks = [asyncio.create_task(actor) for actor in (*begun, *actors)]
+    await _trouble(world, tasks[: len(begun)])
     world.trouble = False
     while world.open_work() and clock.monotonic() < PATIENCE:  # noqa: ASYNC110 - simulated
         await asyncio.sleep(60)
@@ -384,6 +330,14 @@ async def _schedule(world: World) -> None:
         for task in left:
             task.cancel()
         await asyncio.wait(left)
+
+
+async def _trouble(world: World, begun: Sequence[asyncio.Task[None]]) -> None:
+    """As long as something can happen to somebody; twice quiet is quiet, as a call may be under way at one look."""
+    quiet = 0
+    while quiet < 2 and clock.monotonic() < TROUBLE:
+        await asyncio.sleep(LOOK_EVERY)
+        quiet = quiet + 1 if all(task.done() for task in begun) and world.quiet() else 0
 
 
 def _owned(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
