@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from playwright.async_api import Page, expect
@@ -12,12 +11,11 @@ from playwright.async_api import Page, expect
 from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.authentication.keys import make_key
 from support.authentication import ANY_HOST, guard_of, key_of_each_role, remove_key
-from support.browser import DESK, PHONE, SMALL_PHONE, chromium, tab
+from support.browser import PHONE, chromium, tab
 from support.front_end import FrontEnd, front_end, seed_all
-from support.looks import CUT_OFF, FAINT, SMALL, WIDE
+from support.looks import looks_right
 
 pytestmark = pytest.mark.browser
-TABLET = (600, 800)
 READ, OPERATE = Permission.READ, Permission.OPERATE
 
 
@@ -82,39 +80,23 @@ async def test_who_may_look_is_shown_no_more(site: FrontEnd, tmp_path: Path, key
         await expect(page.get_by_label("API key")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("size", "theme"), [(SMALL_PHONE, "light"), (PHONE, "dark"), (TABLET, "light"), (DESK, "dark")]
-)
-async def test_the_page_fits_and_can_be_read(
-    site: FrontEnd,
-    tmp_path: Path,
-    keys: dict[Permission, str],
-    size: tuple[int, int],
-    theme: Literal["light", "dark"],
-) -> None:
-    async with chromium() as browser, tab(browser, size=size, theme=theme) as opened:
+async def test_the_page_fits_and_can_be_read(site: FrontEnd, keys: dict[Permission, str]) -> None:
+    async with chromium() as browser, tab(browser) as opened:
         page = opened.page
-
-        async def is_fine(name: str) -> None:
-            await page.screenshot(path=tmp_path / f"{name}-{size[0]}-{theme}.png", full_page=True)
-            assert await page.evaluate(WIDE) <= 0, name
-            for fault in (CUT_OFF, FAINT, SMALL):
-                assert await page.evaluate(fault) == [], name
-
         await page.goto(f"{site.url}/jobs")
-        await is_fine("sign-in")
+        await looks_right(page, "sign-in")
         await sign_in(page, make_key())
         await expect(page.get_by_role("alert")).to_contain_text("not known here")
         await expect(page.get_by_label("API key")).to_have_attribute("aria-invalid", "true")
-        await is_fine("wrong")
+        await looks_right(page, "wrong")
         assert len(opened.faults) == 1, "the browser tells of the 401 alone"
         await sign_in(page, keys[OPERATE])
         await expect(page).to_have_url(f"{site.url}/jobs")
-        await is_fine("signed-in")
+        await looks_right(page, "signed-in")
         await page.goto(f"{site.url}/api")
-        await is_fine("api")
+        await looks_right(page, "api")
         await page.get_by_role("button", name="Sign out").click()
         await page.goto(f"{site.url}/sign-in?next=https://evil.example/")
         await sign_in(page, keys[OPERATE])
         await expect(page).to_have_url(f"{site.url}/")
-        await is_fine("home")
+        await looks_right(page, "home")

@@ -14,6 +14,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, Request
 
 SMALL_PHONE = (320, 640)
 PHONE = (390, 844)
+TABLET = (600, 800)
 DESK = (1280, 800)
 QUIET = (
     "--disable-gpu",

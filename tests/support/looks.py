@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+from itertools import product
+from pathlib import Path
+
+from playwright.async_api import Page
+
+from support.browser import DESK, PHONE, SMALL_PHONE, TABLET
+
+SIZES = (SMALL_PHONE, PHONE, TABLET, DESK)
+PICTURES = os.environ.get("ROLEHOST_TEST_PICTURES", "")
+"""A folder for pictures of all that is looked at, for people."""
+
 # The contrast of each text with the ground it stands on, as WCAG 2.2 counts it.
 FAINT = """() => {
   const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
@@ -37,3 +50,23 @@ CUT_OFF = """() => [...document.querySelectorAll('a:not(.skip), button, input, s
   .filter(e => e.checkVisibility() && e.type !== 'hidden')
   .filter(e => e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)
   .map(e => e.outerHTML.slice(0, 80))"""
+
+
+async def looks_right(page: Page, where: str) -> None:
+    """A page fits the screen and can be read and touched, whatever the screen's size and theme.
+
+    Args:
+        page: it is left as it was, on a light desk.
+        where: what a failure and the pictures are called.
+    """
+    for (width, height), theme in product(reversed(SIZES), ("dark", "light")):
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.emulate_media(color_scheme=theme)  # type: ignore[arg-type] # one of two literals
+        if PICTURES:
+            name = f"{re.sub(r'[^A-Za-z0-9]+', '-', where).strip('-')}-{width}-{theme}.png"
+            await page.screenshot(path=Path(PICTURES) / name, full_page=True)
+        seen = f"{where} at {width} pixels, {theme}"
+        assert await page.evaluate(WIDE) <= 0, seen
+        for fault in (CUT_OFF, FAINT, SMALL):
+            assert await page.evaluate(fault) == [], seen
+    await page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
