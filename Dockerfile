@@ -18,6 +18,9 @@ RUN /build/bin/python -m hatchling build --target wheel \
     && /opt/rolehost/bin/python -m compileall -q /opt/rolehost/lib
 
 FROM ${BASE}
+LABEL org.opencontainers.image.title="rolehost" \
+    org.opencontainers.image.description="The worker-role runtime of Azure Cloud Services, brought to containers and to Python." \
+    org.opencontainers.image.licenses="MIT"
 # setpriv and prlimit put the limits on console applications: without them the build stops here, not a job later.
 RUN setpriv --version && prlimit --version \
     && groupadd --gid 10001 rolehost \

@@ -26,6 +26,8 @@ LARGEST_SIDE = 10_000
 """Of the sheet: in memory it takes 300 MB then."""
 LARGEST_FILE = 256 * 1024 * 1024
 """Bytes of one picture's file, unpacked: a ZIP of kilobytes may hold terabytes."""
+LARGEST_ALL = 32 * 1024 * 1024 * 1024
+"""Bytes of all of them: one file in it may be listed thousands of times, and each time is unpacked."""
 PIECE = 1024 * 1024
 WHITE = (255, 255, 255)
 SPACE = 20
@@ -56,13 +58,17 @@ def lay_out(source: str, columns: int, tile: int) -> Sheet:
         tile: Pixels of a square's side.
 
     Raises:
-        ConsoleError: No such file, no ZIP, or a damaged one.
+        ConsoleError: No such file, no ZIP, a damaged one, or one that holds too much.
     """
     name = printable(os.path.basename(source) or source)
     try:
         with zipfile.ZipFile(source) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             some = entries[:MOST_PICTURES]
+            if sum(entry.file_size for entry in some if entry.file_size <= LARGEST_FILE) > LARGEST_ALL:
+                raise ConsoleError(
+                    BAD_INPUT, name, f"the ZIP is too large unpacked: the limit is {LARGEST_ALL:,} bytes"
+                )
             across, down = _shape(len(some), columns)
             tile = max(1, min(tile, LARGEST_SIDE // max(across, down)))
             pixels = Image.new("RGB", (across * tile, down * tile), WHITE)

@@ -13,8 +13,10 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -203,7 +205,22 @@ class Answer:
 
 
 async def _ask_the_system(host: str, port: int, family: int) -> Sequence[Found]:
-    return await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    """In a thread of its own: a name server of somebody else's that keeps silent holds it for half a minute.
+
+    Threads that all share would be gone with a few such names, and a stop would wait for them.
+    """
+    asked: Future[Sequence[Found]] = Future()
+
+    def ask() -> None:
+        if not asked.set_running_or_notify_cancel():  # nobody waits any more
+            return
+        try:
+            asked.set_result(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            asked.set_exception(error)
+
+    Thread(target=ask, name="rolehost-names", daemon=True).start()
+    return await asyncio.wrap_future(asked)
 
 
 @dataclass(frozen=True, slots=True)

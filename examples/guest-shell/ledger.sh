@@ -7,9 +7,9 @@ stopping=
 trap 'stopping=yes' TERM
 
 note() {
-    # A file is noted once: its line begins with its name.
+    # A file is noted once: its line is its name and its checksum.
     name=$(basename "$1")
-    grep -q "^$name " "$LEDGER/ledger.txt" 2>/dev/null && return
+    sed 's/ [^ ]*$//' "$LEDGER/ledger.txt" 2>/dev/null | grep -Fqx -e "$name" && return
     sum=$(sha256sum <"$1") || return
     echo "$name ${sum%% *}" >>"$LEDGER/ledger.txt"
     echo "$INSTANCE noted $name"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rolehost.cli.batch_watching import outcome_of, print_batch, watched, write_results
+from rolehost.cli.batch_watching import check_results, outcome_of, print_batch, watched, write_results
 from rolehost.cli.display import new_display
 from rolehost.cli.failures import FAILED, complain
 from rolehost.cli.opening import opened
@@ -56,6 +56,7 @@ def batch(
         return
     if cancel and wait:
         raise typer.BadParameter("--cancel waits by itself: --wait and --timeout do not go with it")
+    check_results(results)
     longest = CANCELLED_WITHIN if cancel else timeout
     found = asyncio.run(_look(data, name, _Wanted(results, longest, wait=wait, cancel=cancel)))
     print_json(found.to_json()) if as_json else print_batch(found)

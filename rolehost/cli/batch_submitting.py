@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
 
 from rolehost.cli.assets import Asset, Refused
-from rolehost.cli.batch_watching import outcome_of, print_batch, watched, write_results
+from rolehost.cli.batch_watching import check_results, outcome_of, print_batch, watched, write_results
 from rolehost.cli.display import Display, new_display
 from rolehost.cli.failures import FAILED, complain
 from rolehost.cli.job_kinds import unknown_kind
@@ -22,8 +23,8 @@ from rolehost.cli.opening import opened, service_runs
 from rolehost.cli.printing import one_line, print_json
 from rolehost.cli.submit_parameters import checked_kind, checked_parameters
 from rolehost.cli.submitting import Plan
-from rolehost.errors import RoleHostError, SubmissionError
-from rolehost.jobs.batches import Batch, BatchTable, Item, NewBatch, Then
+from rolehost.errors import BatchStateError, RoleHostError, SubmissionError
+from rolehost.jobs.batches import Batch, BatchState, BatchTable, Item, NewBatch, Then
 from rolehost.jobs.batches.adding import Adder, Addition
 from rolehost.jobs.batches.driver import BatchDriver
 from rolehost.jobs.batches.ending import ZIP
@@ -60,6 +61,7 @@ class _Sent:
     refused: list[Refused] = field(default_factory=list)
     done: int = 0
     items: list[Item] = field(default_factory=list)
+    sealed: bool = False
 
 
 def follow(
@@ -81,6 +83,7 @@ def follow(
     for option, value in (("--results", results), ("--then", then), ("--then-set", parameters)):
         if value and batch is None:
             raise typer.BadParameter(f"{option} goes with --batch")
+    check_results(results)
     for option, other in (("--output", output), ("--idempotency-key", key)):
         if other is not None and batch is not None:
             told = "its results come as one ZIP, by --results" if option == "--output" else "its name is its key"
@@ -99,11 +102,14 @@ def follow(
 
 def submit_batch(plan: Plan, named: Named, files: Sequence[Path], assets: Sequence[Asset | Refused]) -> None:
     """Submit the files as a batch, tell what came of it, and leave with an exit code that says it, too."""
-    sent = _Sent()
+    sent, name = _Sent(), shlex.quote(named.name)
     try:
         batch = asyncio.run(_submit(plan, named, files, assets, sent))
     except KeyboardInterrupt:
-        complain(f"interrupted: the same command goes on with it; `rolehost batch {named.name}` tells how it stands")
+        told = f"interrupted: the same command goes on with it; `rolehost batch {name}` tells how it stands"
+        if sent.sealed:
+            told = f"interrupted: the batch goes on without this command; `rolehost batch {name} --wait` waits for it"
+        complain(told)
         raise
     written = named.results if named.results and batch.state.over and batch.items else None
     if named.as_json:
@@ -123,15 +129,16 @@ async def _submit(
 ) -> Batch:
     async with opened(plan.data, make=True) as stores:
         table = BatchTable(stores)
-        batch = await table.create(_asked(plan, named))
+        batch = await _made(table, _asked(plan, named))
         with new_display() as display:
             await _add_all(stores, batch, [(each, _folder_of(each, files)) for each in assets], sent, display)
             if not await table.manifest(batch.id).added():
                 await table.cancel(batch.id)
                 for each in sent.refused:
                     complain(f"{one_line(each.shown)} was refused: {one_line(each.reason)}")
-                raise RoleHostError(f"no file was accepted: there is no batch {named.name}")
+                raise RoleHostError(f"no file was accepted: the batch {named.name} is cancelled")
             await table.seal(batch.id)
+            sent.sealed = True
             if not service_runs(plan.data):
                 complain(f"no service is running on {plan.data}: the jobs wait until one is started with `rolehost up`")
             async with BatchDriver(stores, f"command {os.getpid()}") as driver:
@@ -160,6 +167,22 @@ def _asked(plan: Plan, named: Named) -> NewBatch:
     )
 
 
+async def _made(table: BatchTable, asked: NewBatch) -> Batch:
+    """A new batch; or the one of this name that is on its way, where exactly the same is asked of it.
+
+    Raises:
+        BatchStateError: another batch of this name is on its way.
+    """
+    try:
+        return await table.create(asked)
+    except BatchStateError:
+        found = await table.named(asked.name)
+        same = replace(found.asked, submitter=asked.submitter) == asked
+        if not same or found.state not in {BatchState.SEALING, BatchState.RUNNING}:
+            raise
+        return found
+
+
 async def _add_all(
     stores: Stores, batch: Batch, assets: Sequence[tuple[Asset | Refused, str]], sent: _Sent, display: Display
 ) -> None:
@@ -169,33 +192,48 @@ async def _add_all(
 
     async def work() -> None:
         for asset, folder in waiting:
-            try:
-                if isinstance(asset, Refused):
-                    sent.refused.append(asset)
-                elif (item := await _uploaded(adder, asset, folder, known)) is not None:
-                    sent.items.append(item)
-            except SubmissionError as error:
-                sent.refused.append(Refused(asset.shown, str(error)))
-            except OSError as error:
-                sent.refused.append(Refused(asset.shown, f"it can't be read: {error.strerror or error}"))
+            await _take(adder, asset, folder, known, sent)
             sent.done += 1
             display.show("uploaded", sent.done, len(assets))
             while len(sent.items) >= SLICE:
                 some, sent.items[:SLICE] = sent.items[:SLICE], []
                 await adder.append(new_id(), some)
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(AT_ONCE, len(assets))):
-            tasks.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(AT_ONCE, len(assets))):
+                tasks.create_task(work())
+    except* BatchStateError as errors:
+        raise errors.exceptions[0] from None  # one says it all
     if sent.items:
         await adder.append(new_id(), sent.items)
 
 
+async def _take(adder: Adder, asset: Asset | Refused, folder: str, known: set[str], sent: _Sent) -> None:
+    """Upload a file, or note why it is refused."""
+    try:
+        if isinstance(asset, Refused):
+            sent.refused.append(asset)
+        elif (item := await _uploaded(adder, asset, folder, known)) is not None:
+            sent.items.append(item)
+    except BatchStateError:
+        raise
+    except SubmissionError as error:
+        sent.refused.append(Refused(asset.shown, str(error)))
+    except OSError as error:
+        sent.refused.append(Refused(asset.shown, f"it can't be read: {error.strerror or error}"))
+
+
 async def _uploaded(adder: Adder, asset: Asset, folder: str, known: set[str]) -> Item | None:
+    """The item of a file that was uploaded; None if the batch has it already."""
     addition = Addition(path=asset.path, name=Path(asset.shown).name, folder=folder)
-    item = await adder.item(addition)
+    item, batch = await adder.item(addition), adder.batch
     if item.id in known:
         return None
+    if batch.state is not BatchState.OPEN:
+        raise BatchStateError(
+            f"a batch named {batch.name} is on its way, without {one_line(asset.shown)}: {batch.state}"
+        )
     known.add(item.id)
     await adder.upload(item, addition)
     return item

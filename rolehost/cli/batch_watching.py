@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 from contextlib import aclosing, suppress
 from pathlib import Path
+
+import typer
 
 from rolehost import clock
 from rolehost.cli.display import Display
@@ -45,6 +48,21 @@ async def watched(table: BatchTable, batch: str, display: Display, *, longest: f
             return now
         await clock.sleep(pause)
         pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+
+def check_results(path: Path | None) -> None:
+    """Refuse a file for the results that can't be made, before anybody waits for them.
+
+    Raises:
+        BadParameter: its folder isn't there, nothing can be made in it, or something else than a file has the name.
+    """
+    if path is None:
+        return
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        why = "nothing can be written into" if path.parent.is_dir() else "there is no folder"
+        raise typer.BadParameter(f"{why} {path.parent}", param_hint="--results")
+    if path.exists() and not path.is_file():  # the whole ZIP takes the place of what has its name, be it a device
+        raise typer.BadParameter(f"{path} is no regular file", param_hint="--results")
 
 
 async def write_results(stores: Stores, batch: Batch, path: Path) -> None:

@@ -64,7 +64,8 @@ def check(
     if connect:
         from rolehost.cli.check_connect import check_connections  # noqa: PLC0415 - `--help` needs none of it
 
-        raise typer.Exit(check_connections(model, os.environ).tell(_as_json(model), warnings, as_json=as_json))
+        environ = {**os.environ, **model.stores_over(os.environ)}
+        raise typer.Exit(check_connections(model, environ).tell(_as_json(model), warnings, as_json=as_json))
     if as_json:
         print_json(_as_json(model) | {"warnings": warnings})
         return

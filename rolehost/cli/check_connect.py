@@ -50,9 +50,9 @@ class Connected:
             more = {"problems": list(self.problems), "warnings": told, "connected": not self.problems, "stores": stores}
             print_json({**definition, **more})
             return FAILED if self.problems else 0
-        print_table(
-            ("RESOURCE", "VERB", "RESULT"), [(each.resource, each.action, _result(each)) for each in self.proofs]
-        )
+        if self.proofs:
+            rows = [(each.resource, each.action, _result(each)) for each in self.proofs]
+            print_table(("RESOURCE", "VERB", "RESULT"), rows)
         for line in [*self.problems, *told]:
             print(printable(line))
         if self.problems:

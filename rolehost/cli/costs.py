@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rolehost.cli.opening import embedded, opened
+from rolehost.cli.opening import embedded, opened, stores_environ
 from rolehost.errors import RoleHostError
 
 _PATIENCE = 10.0
@@ -23,12 +23,12 @@ async def costs(data: Path) -> dict[str, Any]:
     Returns:
         `engine`, and `projected_month`: None where requests cost nothing, or can't be known; `problem` says why then.
     """
-    if embedded():
-        return {"engine": "embedded", "projected_month": None}
     from rolehost.stores.costs import Prices, projected, usages  # noqa: PLC0415 - `--help` needs none of it
 
-    bus = os.environ.get("ROLEHOST_QUEUE", "").strip() not in {"", "storage"}
     try:
+        if embedded():
+            return {"engine": "embedded", "projected_month": None}
+        bus = stores_environ().get("ROLEHOST_QUEUE", "").strip() not in {"", "storage"}
         prices = Prices.read(os.environ)
         async with asyncio.timeout(_PATIENCE), opened(data) as stores:
             told = await usages(stores)

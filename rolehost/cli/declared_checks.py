@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rolehost.cli.program_checks import approot_with
 from rolehost.errors import ProgramNotFoundError
@@ -18,7 +18,7 @@ from rolehost.processes import Child, unprivileged_identity
 from rolehost.processes.identity import require_program
 from rolehost.service_model import RoleModel, ServiceModel
 from rolehost.service_model.problems import Keys
-from rolehost.service_model.worker import WorkerDeclaration
+from rolehost.service_model.worker import WorkerDeclaration, placeholders
 from rolehost.workers.configured import template
 from rolehost.workers.console_app import allowed_environment, fill, standard_values
 from rolehost.workers.reasons import last_line
@@ -58,6 +58,20 @@ def unknown_types(role: RoleModel) -> Iterator[tuple[Keys, str]]:
             yield ("roles", role.name, "worker", "accepts"), told
 
 
+def absent_files(role: RoleModel, model: ServiceModel) -> Iterator[tuple[Keys, str]]:
+    """Files of the service that arguments name, and that aren't there; a startup task may still make them."""
+    worker = role.worker
+    commands = {} if worker is None else {"verify": worker.verify, "version": worker.version}
+    if worker is not None:
+        commands["program"] = tuple(each for group in worker.groups for each in group)
+    for key, command in commands.items():
+        for each in command[1:]:
+            name = each.removeprefix(_APPROOT)
+            if name != each and not [*placeholders(name)] and not _own(each, role, model):
+                told = f"there is no {name} in the service's folder, which {each} names"
+                yield ("roles", role.name, "worker", key), told
+
+
 def _environment(role: RoleModel, worker: WorkerDeclaration) -> Mapping[str, str]:
     """As the worker gives it; the role's variables are still those of the definition."""
     scratch = Path(tempfile.gettempdir())
@@ -70,7 +84,18 @@ def _filled(command: Sequence[str], role: RoleModel, model: ServiceModel) -> lis
     name = command[0].removeprefix(_APPROOT)
     if name != command[0] and (found := approot_with(name, role, model)):
         values["approot"] = str(found)
-    return fill([template(each) for each in command], values)
+    return [str(_own(each, role, model) or fill([template(each)], values)[0]) for each in command]
+
+
+def _own(argument: str, role: RoleModel, model: ServiceModel) -> Path | None:
+    """The file of the service, or of what ships, that an argument leads to; None: to none that is there."""
+    if not argument.startswith(_APPROOT):
+        return None
+    name = PurePosixPath(argument.removeprefix(_APPROOT))
+    below = [(source, into) for into, source in role.contents.items() if name.is_relative_to(into)]
+    places = [model.directory / source / name.relative_to(into) for source, into in below]
+    places += [folder / name for folder in (model.directory / role.name, model.directory / "approot", model.directory)]
+    return next((each for each in (*places, role_root() / "approot" / name) if each.exists()), None)
 
 
 def _missing(program: Sequence[str], env: Mapping[str, str], role: RoleModel, model: ServiceModel) -> str:

@@ -96,10 +96,13 @@ def find_resources(texts: Sequence[str], environ: Mapping[str, str]) -> tuple[Re
 
 def _settings(environ: Mapping[str, str]) -> list[SourceSettings]:
     model = examine(None, environ).model
+    if model is None:
+        return []
+    stores = {**environ, **model.stores_over(environ)}  # no source is fetched from them
     try:
         return [
-            SourceSettings.read(RoleEnvironment.for_testing(settings=role.settings), environ)
-            for role in (model.roles.values() if model else ())
+            SourceSettings.read(RoleEnvironment.for_testing(settings=role.settings), stores)
+            for role in model.roles.values()
         ]
     except RoleEnvironmentError as error:
         raise typer.BadParameter(str(error)) from None

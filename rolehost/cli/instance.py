@@ -58,7 +58,7 @@ async def _run(options: argparse.Namespace) -> int:
         read=lambda: load(options.definition, os.environ),
         role=options.role,
         data=options.data,
-        environ=dict(os.environ),
+        environ={**os.environ, **model.stores_over(os.environ)},
         number=options.instance,
         host=options.host,
         port=options.port,

@@ -19,6 +19,7 @@ from rolehost.cli.runs import blob_text
 from rolehost.cli.waiting import Waiting
 from rolehost.errors import RoleHostError, UnknownJobError
 from rolehost.jobs.job import CAPS, Attempt, Job, Priority
+from rolehost.jobs.parameters import text_of
 from rolehost.jobs.poison.provenance import Provenance, provenance
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.jobs.webhook_deliveries import Delivery, delivery_of
@@ -120,7 +121,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     yield "source", ", ".join(text for text in known if text)
     yield "from", source.shown_url or ("" if source.kept else source.blob)
     yield "resources", ", ".join(f"{each.name} from {each.shown_url or each.blob}" for each in spec.resources)
-    yield "parameters", ", ".join(f"{name}={value}" for name, value in spec.parameters.items())
+    yield "parameters", ", ".join(f"{name}={text_of(value)}" for name, value in spec.parameters.items())
     yield "submitted", shown_time(spec.submitted_at)
     yield "started", shown_time(job.started_at)
     yield "finished", shown_time(job.finished_at)

@@ -24,6 +24,7 @@ _SKELETONS = Path(__file__).parent / "skeletons"
 _README = "README.md"
 _STANDARD = frozenset({"source", "target", "scratch", "resources", "python", "approot"})
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_OF_A_SHELL = frozenset({"|", "||", "&", "&&", "<", ">", ">>", ";", "2>", "2>&1"})
 _WIDTH = 88
 """Of a line, as formatters want it who weren't told anything else."""
 
@@ -153,9 +154,14 @@ def _argv(program: str) -> tuple[str, ...]:
     if "/" in argv[0] and not argv[0].startswith(("/", "{approot}/")):
         told = f"a program of the service's own folder is {{approot}}/{argv[0].removeprefix('./')}"
         raise InvalidParameterError(f"{argv[0]} would be looked for in each job's scratch directory: {told}", "program")
-    for name, what in (("source", "the file of a job"), ("target", "its result")):
+    if of_a_shell := [each for each in argv if each in _OF_A_SHELL]:
+        told = f"there is no shell here, the program would get {of_a_shell[0]} as an argument"
+        raise InvalidParameterError(f"{told}: put such a line into a script of the service's folder", "program")
+    ways = (("source", "the file of a job", "stdin"), ("target", "its result", "stdout"))
+    for name, what, stream in ways:
         if not any(f"{{{name}}}" in argument for argument in argv[1:]):
-            raise InvalidParameterError(f"--program has no {{{name}}}: the program can't know {what}", "program")
+            told = f"--program has no {{{name}}}: the program can't know {what}"
+            raise InvalidParameterError(f"{told}, unless service.toml says that it is its {stream}", "program")
     return argv
 
 

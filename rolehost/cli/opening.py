@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,14 +15,34 @@ from rolehost.stores import Stores
 _LOCK = "up.lock"
 
 
+def stores_environ() -> Mapping[str, str]:
+    """The variables with what the definition in the working directory says of the stores, where they say nothing.
+
+    Raises:
+        RoleHostError: it says something, and is not valid: a job must not get into other stores than the service's.
+    """
+    from rolehost.service_model import examine  # noqa: PLC0415 - `--help` needs none of it
+    from rolehost.service_model.model import STORES  # noqa: PLC0415 - the same
+
+    examined = examine(None, os.environ)
+    if examined.model is not None:
+        return {**os.environ, **examined.model.stores_over(os.environ)}
+    for key, variable in STORES.items():
+        if not os.environ.get(variable, "").strip() and re.search(rf"(?m)^\s*{key}\s*=", examined.places.text):
+            raise RoleHostError(
+                f"{examined.file} says where the stores are, and is not valid: see `rolehost check`, or set {variable}"
+            )
+    return os.environ
+
+
 def embedded() -> bool:
     """Whether the stores are in the data directory."""
-    return os.environ.get("ROLEHOST_STORAGE", "embedded") in {"", "embedded"}
+    return stores_environ().get("ROLEHOST_STORAGE", "").strip() in {"", "embedded"}
 
 
 @asynccontextmanager
 async def opened(data: Path, *, make: bool = False) -> AsyncIterator[Stores]:
-    """The stores of a data directory, or those that the environment names.
+    """The stores of a data directory, or those that the environment or the definition names.
 
     Args:
         data: the data directory.
@@ -33,7 +54,7 @@ async def opened(data: Path, *, make: bool = False) -> AsyncIterator[Stores]:
     from rolehost.stores.connect import connect  # noqa: PLC0415 - heavy, and `--help` needs none of it
 
     root = _root(data, make=make)
-    async with connect({**os.environ, "ROLEHOST_DATA": str(root)}) as stores:
+    async with connect({**stores_environ(), "ROLEHOST_DATA": str(root)}) as stores:
         yield stores
 
 

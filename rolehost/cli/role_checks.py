@@ -65,12 +65,14 @@ def _declared(examined: Examined, role: RoleModel, model: ServiceModel, *, load_
     """What a worker's table promises, and the machine doesn't keep."""
     if role.worker is None:
         return
-    from rolehost.cli.declared_checks import check_declared, unknown_types  # noqa: PLC0415 - with it come the workers
+    from rolehost.cli import declared_checks  # noqa: PLC0415 - with it come the workers
 
-    for where, told in check_declared(role, model, run=load_roles):
+    for where, told in declared_checks.check_declared(role, model, run=load_roles):
         yield examined.problem("N13", where, f"{role.name}: {told}")
-    for where, told in unknown_types(role):
+    for where, told in declared_checks.unknown_types(role):
         yield examined.problem("N16", where, f"{role.name}: {told}", warning=True)
+    for where, told in declared_checks.absent_files(role, model) if load_roles else ():
+        yield examined.problem("N15", where, f"{role.name}: {told}", warning=True)
 
 
 def lacks_endpoint(role: RoleModel, classes: Classes) -> bool:

@@ -47,5 +47,6 @@ def up(
         each.protocol == "http" for r in model.roles.values() for each in r.endpoints.values()
     ):
         raise RoleHostError(f"--port {port} has no effect: no role of the service declares an http endpoint")
-    running = run_service(model, data=data, environ=os.environ, host=host, port=port, check=check_apart)
+    environ = {**os.environ, **model.stores_over(os.environ)}
+    running = run_service(model, data=data, environ=environ, host=host, port=port, check=check_apart)
     raise typer.Exit(asyncio.run(deaf_afterwards(running)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from inspect import getattr_static, iscoroutinefunction, isfunction, signature
 from pathlib import Path
 
 from rolehost.cli.program_checks import approot_with
@@ -19,6 +20,14 @@ from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.queue_worker import QueueWorker
 from rolehost.workers.transcode import TranscodeWorker
 
+_CALLED = {
+    "process": ("job", "scratch"),
+    "progress": ("job", "scratch"),
+    "parse_progress": ("line",),
+    **dict.fromkeys(("command", "result_name", "result_type", "values"), ("job",)),
+}
+"""What users override, and what it is called with."""
+_MAY_WAIT = frozenset({"process", "progress"})
 _OF_THE_APP = ("argv", "bad_input_exit_codes", "reads_stdin", "timeout", "warm_imports", "writes_stdout")
 
 
@@ -35,6 +44,7 @@ def check_worker(role: RoleModel, worker: type[QueueWorker], model: ServiceModel
             yield f"{worker.__name__} takes all from the table [roles.{role.name}.worker], and that names no program"
         return
     yield from _kind(role, worker)
+    yield from _miscalled(worker)
     if issubclass(worker, ConsoleAppWorker):
         yield from _misplaced(worker)
         yield from _app(role, worker, model)
@@ -56,6 +66,20 @@ def _kind(role: RoleModel, worker: type[QueueWorker]) -> Iterator[str]:
             kind_named(kind)
         except InvalidParameterError as error:
             yield f"{worker.__name__}.kind: {error}"
+
+
+def _miscalled(worker: type[QueueWorker]) -> Iterator[str]:
+    """Methods of a user's that can't be called as they will be."""
+    for name, arguments in _CALLED.items():
+        method = getattr_static(worker, name, None)
+        if not isfunction(method):
+            continue
+        try:
+            signature(method).bind("self", *arguments)
+        except TypeError:
+            yield f"{worker.__name__}.{name}() takes other arguments than it is called with: {', '.join(arguments)}"
+        if name not in _MAY_WAIT and iscoroutinefunction(method):
+            yield f"{worker.__name__}.{name}() is a coroutine function: it has to be a plain one"
 
 
 def _misplaced(worker: type[ConsoleAppWorker]) -> Iterator[str]:

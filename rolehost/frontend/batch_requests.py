@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from rolehost.errors import (
 from rolehost.frontend.authentication.identity import identity
 from rolehost.frontend.common_fields import common_values
 from rolehost.frontend.json_body import is_json, parsed, read_body
-from rolehost.frontend.kinds import chosen_kind
+from rolehost.frontend.kinds import FILE, chosen_kind
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.services import is_job_id
 from rolehost.jobs.batches.adding import Adder, Addition
@@ -24,6 +25,7 @@ from rolehost.jobs.batches.ending import ZIP
 from rolehost.jobs.batches.model import BatchState, NewBatch, Then
 from rolehost.jobs.job import new_id
 from rolehost.jobs.levels import parse_priority
+from rolehost.jobs.parameters import text_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -78,10 +80,11 @@ async def added_before(services: Services, batch: Batch, key: str | None) -> Seq
     """What an earlier request with this key added; None if there was none.
 
     Raises:
-        BatchStateError: there was none, and nothing can be added any more.
+        BatchStateError: there was none, or it came too late, and nothing can be added any more.
     """
-    before = await services.batches.manifest(batch.id).slice_named(_slice(key)) if key else None
-    if before is None and batch.state is not BatchState.OPEN:
+    manifest = services.batches.manifest(batch.id)
+    before = await manifest.slice_named(_slice(key)) if key else None
+    if batch.state is not BatchState.OPEN and (key is None or before is None or not await manifest.holds(_slice(key))):
         raise BatchStateError(f"the batch {batch.name} is {batch.state}: nothing can be added to it")
     return before
 
@@ -102,6 +105,8 @@ async def add(
         try:
             if upload.refusal is not None:
                 raise upload.refusal
+            if not upload.size:  # nothing of it is in the spool
+                raise InvalidParameterError(f"{upload.name or 'the file'} is empty", field=FILE)
             items.append(item := await adder.item(addition))
             if before is None:
                 await adder.upload(item, addition)
@@ -109,9 +114,9 @@ async def add(
             refused.append((upload.name or "unnamed", error))
     if refused and not items:
         raise refused[0][1]
-    if before is None:
-        await adder.append(_slice(key) if key else new_id(), items)
-    elif [item.id for item in before] != [item.id for item in items]:
+    if before is None and not await adder.append(_slice(key) if key else new_id(), items) and key:
+        before = await services.batches.manifest(batch.id).slice_named(_slice(key))  # another was faster with this key
+    if before is not None and [item.id for item in before] != [item.id for item in items]:
         raise KeyReusedError("this Idempotency-Key belongs to a request with other files")
     return {
         "batch": batch.id,
@@ -149,18 +154,17 @@ def _text(told: Mapping[str, Any], name: str) -> str:
 
 
 def _parameters(told: Mapping[str, Any]) -> dict[str, str]:
-    values = told.get("parameters") or {}
+    values = told.get("parameters")
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise InvalidParameterError("parameters must be an object", field="parameters")
     return {name: _as_text(name, value) for name, value in values.items()}
 
 
 def _as_text(name: str, value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str() | int() | float():
-            return str(value)
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return text_of(value)
     raise InvalidParameterError(f"{name} must be a text, a number, true or false", field=name)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rolehost.frontend.common_fields import COMMON
-from rolehost.jobs.parameters import ParameterType
+from rolehost.jobs.parameters import ParameterType, text_of
 from rolehost.jobs.sources import URL_FIELD
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _NAMES = {
     "image/tiff": "TIFF",
     "image/webp": "WebP",
     "text/markdown": "Markdown",
+    "text/plain": "text",
     "video/mp2t": "MPEG-TS",
     "video/ogg": "Ogg",
     "video/webm": "WebM",
@@ -35,7 +37,6 @@ _NAMES = {
 _MANY = 8
 AS_USUAL = "As usual"
 _TYPES = mimetypes.MimeTypes()  # the module's own table: what is installed on this machine changes no page
-_WHOLE = 1e15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,19 +177,15 @@ def _common(each: CommonField, value: str) -> Control:
 
 def shown(value: Value | None) -> str:
     """A value as it stands in a field."""
-    if isinstance(value, bool):
-        return ON if value else "false"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < _WHOLE else repr(value)
-    return "" if value is None else str(value)
+    return "" if value is None else text_of(value)
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        finite = math.isfinite(float(text))
     except ValueError:
         return False
-    return "_" not in text and text.strip().isascii()
+    return finite and "_" not in text and text.strip().isascii()
 
 
 def _word(accepted: str) -> str:

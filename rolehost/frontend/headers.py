@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class SafeHeaders:
 
 
 class HeadAsGet:
-    """ASGI middleware: whatever answers GET answers HEAD, without its body.
+    """ASGI middleware: whatever answers GET answers HEAD, without its body, which is made no further than it begins.
 
     Args:
         app: what stands behind it.
@@ -71,9 +72,23 @@ class HeadAsGet:
             await self._app(scope, receive, send)
             return
 
-        async def send_without_body(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
+        answered = asyncio.Event()
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+        async def send_without_body(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not answered.is_set():
+                answered.set()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        answering = asyncio.ensure_future(self._app({**scope, "method": "GET"}, receive, send_without_body))
+        waiting = asyncio.create_task(answered.wait())
+        try:
+            await asyncio.wait({answering, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not answering.done():
+                answering.cancel()
+            waiting.cancel()
+            await asyncio.wait({answering, waiting})
+        if not answering.cancelled():
+            answering.result()  # a fault of ours is told

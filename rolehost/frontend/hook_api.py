@@ -18,7 +18,7 @@ from rolehost.frontend.hook_mapping import check_time, counts, events_of, key_of
 from rolehost.frontend.hook_path import HOOKS_PATH
 from rolehost.frontend.hook_proofs import NotProvedError, check_proof, proves_by_header, secrets_of
 from rolehost.frontend.json_body import is_json, parsed, read_body
-from rolehost.frontend.json_submission import checked, source_url, submit_at
+from rolehost.frontend.json_submission import checked, found_at, source_url
 from rolehost.frontend.kinds import chosen_kind
 from rolehost.frontend.problems import Problem, refusal
 from rolehost.jobs.submission import Submission
@@ -69,7 +69,10 @@ async def receive(request: Request, name: str) -> Response:
     events = [(number, event) for number, event in enumerate(events_of(parsed(body))) if counts(hook, event)]
     asked = [_submission(request, name, body, event) for event in events]
     services: Services = request.app.state.services
-    jobs = [await submit_at(services, each, hook.source_blob) for each in asked]
+    if len(asked) > 1:  # all of them before the first is stored: what is refused is sent again as a whole
+        for each in asked:
+            await found_at(services.submitter.check(each), hook.source_blob)
+    jobs = [await found_at(services.submitter.submit(each), hook.source_blob) for each in asked]
     emit("hook.received", hook=name, jobs=len(jobs))
     if not jobs:
         return Response(status_code=204)

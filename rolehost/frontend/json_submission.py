@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rolehost.errors import InvalidParameterError, UrlNotAllowedError
 from rolehost.frontend.common_fields import COMMON, common_values
@@ -12,13 +12,14 @@ from rolehost.frontend.hosts import name_of
 from rolehost.frontend.json_body import parsed, read_body
 from rolehost.frontend.kinds import FIELD, chosen_kind, parameter_schemas, required, takes_any, usual_kind
 from rolehost.frontend.problems import refusal
+from rolehost.jobs.parameters import text_of
 from rolehost.jobs.resources import FIELD as RESOURCES
 from rolehost.jobs.resources import SCHEMA, read_resources
 from rolehost.jobs.sources import URL_FIELD
 from rolehost.jobs.submission import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from starlette.requests import Request
 
@@ -35,6 +36,7 @@ _OWN = frozenset({FIELD, PARAMETERS, SOURCE, RESOURCES})
 _LONGEST = 2048
 
 Schema = dict[str, Any]
+Found = TypeVar("Found")
 
 
 async def submit_json(request: Request, services: Services, key: str | None) -> Job:
@@ -45,17 +47,17 @@ async def submit_json(request: Request, services: Services, key: str | None) -> 
         SubmissionError: as `Submitter.submit`; fields are named by JSON Pointers.
     """
     asked = await read_json(request, services, key)
-    return await submit_at(services, asked, f"/{SOURCE}/blob")
+    return await found_at(services.submitter.submit(asked), f"/{SOURCE}/blob")
 
 
-async def submit_at(services: Services, asked: Submission, place: str) -> Job:
-    """Submit a job whose blob was named at a place of some JSON: that is where it is wrong, if it can't be had.
+async def found_at(work: Awaitable[Found], place: str) -> Found:
+    """What comes of a submission whose blob was named at a place of some JSON: it is wrong there, if it can't be had.
 
     Raises:
         SubmissionError: as `Submitter.submit`.
     """
     try:
-        return await services.submitter.submit(asked)
+        return await work
     except InvalidParameterError as error:
         if error.field != "blob":
             raise
@@ -144,10 +146,8 @@ def as_text(value: object, pointer: str) -> str:
     Raises:
         HTTPException: 422, it is an object, a list, null, or no finite number.
     """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value)):
-        return str(value)
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return text_of(value)
     raise _wrong(pointer, f"{pointer} must be a text, a number, true or false.")
 
 

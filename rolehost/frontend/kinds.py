@@ -10,13 +10,15 @@ from rolehost.frontend import common_fields
 from rolehost.frontend.problems import refusal
 from rolehost.frontend.services import KIND as THUMBNAIL
 from rolehost.jobs.kinds import BUILT_IN, CUSTOM, DEFAULT_SIZE, FORMATS, LARGEST_SIDE, SIZES, JobKind, offered_kinds
-from rolehost.jobs.parameters import ParameterType, parse_all
+from rolehost.jobs.parameters import ParameterType, parse_all, text_of
 from rolehost.jobs.resources import FIELD as RESOURCES
 from rolehost.jobs.resources import LONGEST_FIELD as LONGEST_RESOURCES
 from rolehost.jobs.sniffing import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rolehost.jobs.parameters import Value
 
 FIELD = "kind"
 FILE = "file"
@@ -163,9 +165,8 @@ def example_of(kind: JobKind) -> list[str]:
     return [f"{each.name}={_in_shell(each.choices[0] if each.choices else each.default)}" for each in shown]
 
 
-def _in_shell(value: object) -> str:
-    text = "..." if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return shlex.quote(text)
+def _in_shell(value: Value | None) -> str:
+    return shlex.quote("..." if value is None else text_of(value))
 
 
 def kind_json(kind: JobKind) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rolehost.frontend.media import DISPLAYABLE, FILMS, SOUNDS
 from rolehost.frontend.services import KIND
 from rolehost.jobs.job import CAPS, JobState
 from rolehost.jobs.kinds import CUSTOM, JobKind, kind_named, offered_kinds
+from rolehost.jobs.parameters import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -179,8 +180,8 @@ def labelled(job: Job) -> list[tuple[str, str]]:
     return [(labels.get(name, name), _in_words(value)) for name, value in facts.items()]
 
 
-def _in_words(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _in_words(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else text_of(value)
 
 
 def percent(job: Job) -> float | None:

@@ -21,6 +21,8 @@ MOST_DIGITS = 18
 _WHOLE = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _HALF = re.compile("[\\ud800-\\udfff]")
+_OF_PYTHON = re.compile(r"\(\?(?![:=!]|<[=!])|\\[AZ]")
+"""What only Python's regular expressions have: schemas are of another dialect, and say nothing of such a pattern."""
 _SWITCH = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
@@ -107,7 +109,8 @@ class Parameter:
         told |= {"enum": list(self.choices)} if self.choices else {}
         if self.type is ParameterType.TEXT and not self.choices:
             start = "" if self.any_start else f"(?![{STARTERS}])"
-            whole = f"(?:{self.pattern})$" if self.pattern else ""
+            whole = f"(?:{self.pattern})$" if self.pattern and not _OF_PYTHON.search(self.pattern) else ""
+            told |= {"minLength": 1} if self.required else {}
             told |= {"maxLength": self.longest} | ({"pattern": f"^{start}{whole}"} if start or whole else {})
         return told
 
@@ -154,18 +157,26 @@ class Parameter:
         return value
 
     def _bounds(self) -> str:
-        match self.least, self.most:
-            case None, None:
-                return ""
-            case least, None:
-                return f" from {least:g}"
-            case None, most:
-                return f" up to {most:g}"
-            case least, most:
-                return f" from {least:g} to {most:g}"
+        least, most = self.least, self.most
+        if least is None:
+            return "" if most is None else f" up to {text_of(most)}"
+        return f" from {text_of(least)}{'' if most is None else f' to {text_of(most)}'}"
 
     def _wrong(self, why: str) -> InvalidParameterError:
         return InvalidParameterError(f"{self.name} {why}", field=self.name)
+
+
+def text_of(value: Value) -> str:
+    """A value as programs, forms and sentences have it: `true`, `5` also where it is 5.0, and never an exponent."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, float):
+        return str(value)
+    if "e" not in (text := repr(value)):
+        return text.removesuffix(".0")
+    from decimal import Decimal  # noqa: PLC0415 - what hosts roles never needs it
+
+    return f"{Decimal(text):f}"
 
 
 def parse_all(

@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rolehost import clock
-from rolehost.errors import NotAWakeUpError, StoreError
+from rolehost.errors import NotAWakeUpError, NotFoundError, StoreError
 from rolehost.failpoints import failpoint
 from rolehost.jobs.garbage import GarbageCollection
 from rolehost.jobs.job import Job, JobState
-from rolehost.jobs.levels import queue_of
+from rolehost.jobs.levels import kind_of, queue_of
 from rolehost.jobs.retention import Retention, RetentionRules
 from rolehost.jobs.table import DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
@@ -154,12 +154,20 @@ class Recovery:
     async def _wake_undelivered(self) -> None:
         """What a broker dead-lettered by itself, where it does: the row decides whether that is right."""
         for name in await self._stores.queues():
-            queue = self._stores.queue(name)
-            if queue.capabilities.native_dead_letters:
-                page = await queue.dead(LETTERS, cursor=self._memory.letters.get(name))
-                for letter in page.messages:
-                    await self._look_at(queue, letter)
-                self._memory.letters[name] = page.cursor
+            queue = self._stores.queue(name) if kind_of(name) else None  # a namespace may have queues of others, too
+            if queue is not None and queue.capabilities.native_dead_letters:
+                try:
+                    await self._look_through(queue)
+                except NotFoundError:
+                    continue  # a level that nobody has used has no queue
+                except StoreError as error:  # must not keep us from the others
+                    emit("store.unavailable", what="recovery: wake undelivered", queue=name, why=str(error))
+
+    async def _look_through(self, queue: Queue) -> None:
+        page = await queue.dead(LETTERS, cursor=self._memory.letters.get(queue.name))
+        for letter in page.messages:
+            await self._look_at(queue, letter)
+        self._memory.letters[queue.name] = page.cursor
 
     async def _look_at(self, queue: Queue, letter: QueueMessage) -> None:
         """A poisoned job's letter pays its debt and stays, as one without a job does; an open job is woken again."""

@@ -114,16 +114,27 @@ class Submitter:
             SubmissionError: it can't be accepted, and why; nothing was stored.
             StoreError: the stores can't take it now.
         """
+        parameters, media_type = await self.check(asked)
+        if asked.key is None:
+            return await self.place(asked, new_id(), parameters, media_type)
+        return await self._once(asked, parameters, media_type)
+
+    async def check(self, asked: Submission) -> tuple[Mapping[str, Any], str]:
+        """The job's parameters, and the media type of its source as far as it is known; nothing is stored.
+
+        Raises:
+            SubmissionError: it can't be accepted, and why.
+            StoreError: nobody answers.
+        """
         kind = kind_named(asked.kind)
         media_type = await self._identified(asked)
         if media_type:
             kind.check_source(media_type, asked.called)
         await self._look_at_resources(asked)
         parameters = kind.parse(asked.given, media_type or guessed_type(asked.called))
-        if asked.key is None:
-            return await self.place(asked, new_id(), parameters, media_type)
-        check_key(asked.key)
-        return await self._once(asked, parameters, media_type)
+        if asked.key is not None:
+            check_key(asked.key)
+        return parameters, media_type
 
     async def _identified(self, asked: Submission) -> str:
         """The media type by the content; empty where the source is a URL: a worker finds it out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from rolehost.jobs.codec import spec_from_json, spec_to_json
 from rolehost.jobs.job import Charges, JobSpec
 
 FORMAT = 1
+_ID = re.compile(r"[^/\\#?]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +60,10 @@ class WakeUp:
             return cls(
                 job=_id(facts["job"]),
                 spec=_spec(facts),
-                version=facts.get("version"),
+                version=_version(facts.get("version")),
                 attempt=_count(facts.get("attempt", 0)),
                 charges=Charges(**{budget: _count(count) for budget, count in facts.get("charges", {}).items()}),
-                seen=facts.get("seen"),
+                seen=_version(facts.get("seen")),
             )
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise NotAWakeUpError(f"not a wake-up message: {error!r}") from error
@@ -77,8 +79,15 @@ def _spec(facts: dict[str, Any]) -> JobSpec | None:
 
 
 def _id(value: Any) -> str:
-    if not (isinstance(value, str) and value and value.isprintable()):
-        raise ValueError(f"{value!r} is no job's id")
+    """An id that a row may have: to look for another is an error at some stores, as often as the message comes."""
+    if not (isinstance(value, str) and _ID.fullmatch(value) and value.isprintable()):
+        raise ValueError("that is no job's id")
+    return value
+
+
+def _version(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError(f"{value!r} is no row's version")
     return value
 
 

@@ -12,8 +12,9 @@ import base64
 import hashlib
 import hmac
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -38,8 +39,10 @@ PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0)
 LATER = 21600.0
 """Seconds to the next try, by the number of those that failed; then these, until it is given up."""
 MOST_OWED = 5_000
-"""Notes that a pass looks at, the oldest first."""
+"""Notes that a pass looks at, the oldest first; the next pass goes on behind them."""
 MOST_WAITING = 5_000
+MOST_TO_ONE = 500
+"""Of those that wait, so that one receiver that does not answer leaves room for all others."""
 AT_ONCE = 32
 AT_ONCE_TO_ONE = 8
 SELDOM = 600.0
@@ -99,6 +102,9 @@ class Webhooks:
         self._looks_at = 0.0
         self._all = asyncio.Semaphore(AT_ONCE)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._there: Counter[str] = Counter()
+        self._left: dict[str, str] = {}
+        self._seen_to = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,11 +135,23 @@ class Webhooks:
         if not self._settings.configured and now < self._looks_at:
             return
         self._looks_at = now + SELDOM
-        owed = [note.key for note in await self._rows.notes(WEBHOOK, limit=MOST_OWED)]
-        self._not_before = {key: self._not_before[key] for key in owed if self._not_before.get(key, now) > now}
+        owed = await self._owed()
+        self._not_before = {key: moment for key, moment in self._not_before.items() if moment > now}
+        there = Counter(self._there)
         for job_id in owed:
-            if job_id not in self._not_before:
+            to = self._left.get(job_id, "")
+            if job_id not in self._not_before and there[to] < MOST_TO_ONE:
+                there[to] += bool(to)
                 self.soon(job_id)
+
+    async def _owed(self) -> Sequence[str]:
+        """The next jobs with webhooks that are owed: many of a dead receiver's don't hide the others behind them."""
+        begin = self._seen_to
+        owed = [note.key for note in await self._rows.notes(WEBHOOK, limit=MOST_OWED, after=begin)]
+        self._seen_to = end = owed[-1] if len(owed) >= MOST_OWED else ""
+        there = set(owed)
+        self._left = {key: to for key, to in self._left.items() if key in there or key <= begin or (end and key > end)}
+        return owed
 
     async def _one(self, job_id: str) -> None:
         try:
@@ -142,8 +160,7 @@ class Webhooks:
             if job is None or not job.spec.webhook or known.state is not DeliveryState.OWED:
                 await self._settle(job_id)
             elif job.state.terminal and self._is_due(known):
-                async with self._room(job.spec.webhook_to):
-                    await self._try(job, known)
+                await self._in_its_turn(job, known)
         except ConflictError:
             return  # somebody else is at it
         except StoreError as error:  # it stays owed
@@ -158,12 +175,23 @@ class Webhooks:
             self._not_before[known.job] = clock.monotonic() + left
         return left <= 0
 
-    @asynccontextmanager
-    async def _room(self, to: str) -> AsyncIterator[None]:
-        """A few at a time to one receiver: a slow one does not take the others' places."""
+    async def _in_its_turn(self, job: Job, known: Delivery) -> None:
+        """A few at a time to one receiver: a slow one does not take the others' places, to be sent or to wait."""
+        to = job.spec.webhook_to
+        if self._there[to] >= MOST_TO_ONE:
+            if len(self._left) < MOST_OWED:
+                self._left[job.id] = to  # a sweep begins it when there is room, without reading it anew
+            return
+        self._left.pop(job.id, None)
+        self._there[to] += 1
         host = self._hosts.setdefault(to, asyncio.Semaphore(AT_ONCE_TO_ONE))
-        async with host, self._all:
-            yield
+        try:
+            async with host, self._all:
+                await self._try(job, known)
+        finally:
+            self._there[to] -= 1
+            if not self._there[to]:
+                del self._there[to]
 
     async def _try(self, job: Job, known: Delivery) -> None:
         """Write that it is tried, try, and write what came of it."""

@@ -19,6 +19,8 @@ TIMES = (
     *("start_seconds", "changing_seconds", "status_check_seconds"),
 )
 """The service's times; each is a variable, too: `ROLEHOST_DRAIN_SECONDS`."""
+STORES = {"storage": "ROLEHOST_STORAGE", "queue": "ROLEHOST_QUEUE"}
+"""Where a service keeps its jobs and messages, and the variables that go over it."""
 
 
 def frozen(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
@@ -270,6 +272,8 @@ class ServiceModel:
         os_version: the same.
         probes: what input endpoints name as their probe.
         hooks: what other systems' messages become jobs by, by name.
+        storage: where jobs are kept, as `ROLEHOST_STORAGE` has it; empty: not said.
+        queue: where messages are, as `ROLEHOST_QUEUE` has it; empty: not said.
         source: the definition file, or None for the built-in service.
         configuration: the `.cscfg` that was read with it, if there is one.
         directory: where the role's own modules, its approot and its certificates are found.
@@ -291,6 +295,17 @@ class ServiceModel:
     os_version: str = ""
     probes: Mapping[str, LoadBalancerProbe] = field(default_factory=lambda: frozen({}))
     hooks: Mapping[str, HookDeclaration] = field(default_factory=lambda: frozen({}))
+    storage: str = ""
+    queue: str = ""
     source: Path | None = None
     directory: Path = field(default_factory=Path)
     configuration: Path | None = None
+
+    def stores_over(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables that name the stores, for processes of this service: what the environment says goes first.
+
+        Args:
+            environ: the environment; an empty variable says nothing.
+        """
+        said = {variable: str(getattr(self, key)) for key, variable in STORES.items()}
+        return {name: value for name, value in said.items() if value and not environ.get(name, "").strip()}

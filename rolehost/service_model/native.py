@@ -9,6 +9,7 @@ from typing import Any
 
 from rolehost.service_model.hook_reading import HookReader
 from rolehost.service_model.model import (
+    STORES,
     TIMES,
     RecycleBackoff,
     RoleKind,
@@ -25,6 +26,7 @@ from rolehost.service_model.worker import CONFIGURED, WorkerDeclaration
 from rolehost.service_model.worker_reading import WorkerReader
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?")
+_SECRET = re.compile(r"(AccountKey|SharedAccess\w*|[?&]sig)\s*=", re.IGNORECASE)
 _MOST_ROLES = 25
 _MOST_DOMAINS = 20
 
@@ -32,7 +34,7 @@ _FACTS = (
     *("recycle_backoff", "topology_change_discovery", "upgrade_domain_count"),
     *("os_family", "os_version", "probes"),
 )
-_SERVICE_KEYS = ("name", *TIMES, *_FACTS)
+_SERVICE_KEYS = ("name", *TIMES, *_FACTS, *STORES)
 _ROLE_KEYS = (
     *("kind", "entry_point", "program", "execution_context", "instances"),
     *("settings", "local_resources", "environment", "startup"),
@@ -119,7 +121,16 @@ class _Reader(Parts):
             facts["upgrade_domain_count"] = self._whole(keys, count, "M16", 1, _MOST_DOMAINS)
         for key in ("os_family", "os_version"):
             facts[key] = self._text(("service", key), service.get(key, ""))
-        return facts
+        return facts | {key: self._store(key, service[key]) for key in STORES if key in service}
+
+    def _store(self, key: str, value: object) -> str:
+        """Where jobs or messages are. A definition is shown to everybody who works on it, and is no place for a key."""
+        keys = ("service", key)
+        text = self._text(keys, value, required=True)
+        if _SECRET.search(text):
+            told = f"{key} holds a secret: put it into the variable {STORES[key]}, or use an identity"
+            self._problems.add("N21", keys, told)
+        return text
 
     def _role(self, name: str, value: object) -> RoleModel:
         keys: Keys = ("roles", name)

@@ -128,6 +128,8 @@ def _of_the_service(old: ServiceModel, new: ServiceModel) -> Iterator[str]:
     if old.upgrade_domain_count != new.upgrade_domain_count:
         told = f"{old.upgrade_domain_count}, and can't become {new.upgrade_domain_count} while the service runs"
         yield f"the number of upgrade domains is {told}"
+    if (old.storage, old.queue) != (new.storage, new.queue):
+        yield "where jobs and messages are can't change while the service runs: start it again"
 
 
 def _of_the_roles(old: ServiceModel, new: ServiceModel) -> Iterator[str]:

@@ -96,11 +96,15 @@ class Values:
                 self._problems.add("M08", (*keys, name), f'"{name}" and "{other}" differ in case only')
             seen[name.casefold()] = name
 
-    def _known(self, keys: Keys, table: dict[str, Any], known: tuple[str, ...]) -> None:
+    def _known(
+        self, keys: Keys, table: dict[str, Any], known: tuple[str, ...], elsewhere: Mapping[str, str] | None = None
+    ) -> None:
+        """Note keys that mean nothing; `elsewhere` has words that mean it in other places."""
         where = ".".join(keys)
         for key in sorted(table.keys() - set(known)):
             place = f"in [{where}]" if where else "at the top"
-            self._problems.add("M28", (*keys, key), f'unknown key "{key}" {place}{suggest(key, known)}')
+            meant = (elsewhere or {}).get(key, key)
+            self._problems.add("M28", (*keys, key), f'unknown key "{key}" {place}{suggest(meant, known)}')
 
     def _name(self, keys: Keys, form: re.Pattern[str]) -> None:
         if not form.fullmatch(keys[-1]) or _UNPRINTABLE.search(keys[-1]):

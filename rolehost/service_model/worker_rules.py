@@ -15,10 +15,13 @@ from rolehost.service_model.worker import PLACEHOLDER, ProgressDeclaration, Work
 _FIXED = ("python", "approot")
 _OF_A_RUN = (*_FIXED, "source", "target", "scratch", "resources")
 _OF_A_NAME = ("name", "stem")
-_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*", re.IGNORECASE)
-_GROUPS = {"percent", "done", "total"}
+MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*", re.IGNORECASE | re.ASCII)
+_GROUPS = {"percent", "part", "parts", "done", "total"}
 # A variable of the environment holds 128 KiB, and every role is told of every kind.
 _LARGEST = 100_000
+_OF_A_SHELL = frozenset({"|", "||", "&", "&&", "<", ">", ">>", "2>", "2>&1"})
+_STREAMS = {"<": 'stdin = "source"', ">": 'stdout = "target"'}
+_OPTION_AND_VALUE = re.compile(r"(--?[A-Za-z][A-Za-z0-9-]*) +(\S.*)", re.DOTALL)
 
 
 def check_worker(worker: WorkerDeclaration, keys: Keys, problems: Problems, *, whole: bool) -> None:
@@ -37,6 +40,7 @@ def check_worker(worker: WorkerDeclaration, keys: Keys, problems: Problems, *, w
     if worker.program and whole:
         check.unused()
         check.vanishing()
+        check.habits()
 
 
 def check_kinds(workers: Mapping[str, WorkerDeclaration], problems: Problems) -> None:
@@ -102,11 +106,31 @@ class _Rules:
                 told = f"without {value} the argument {option} stays alone: write them as [{option!r}, {value!r}]"
                 self._add("N18", (*self._keys, "program"), f"{told}, so that they are left out together", warning=True)
 
+    def habits(self) -> None:
+        """What a shell would make something of, and nobody does here."""
+        worker = self._worker
+        texts = [("program", each) for group in worker.groups for each in group]
+        texts += [(key, each) for key in ("verify", "version") for each in getattr(worker, key)]
+        texts += [(f"parameters.{name}.flag", flag) for name, flag in worker.flags.items()]
+        for key, text in texts:
+            keys = (*self._keys, *key.split("."))
+            if text in _OF_A_SHELL:
+                instead = f": say {_STREAMS[text]}" if text in _STREAMS else ""
+                told = f'there is no shell here, the program gets "{text}" as an argument{instead}'
+                self._add("N18", keys, told, warning=True)
+            elif found := _OPTION_AND_VALUE.fullmatch(text):
+                told = f'"{text}" is one argument: an option and its value are two, "{found[1]}" and "{found[2]}"'
+                self._add("N18", keys, told, warning=True)
+        for name, value in worker.environment.items():
+            for each in {*placeholders(value)} & {*_OF_A_RUN, *self._parameters}:
+                told = f'nothing is filled in here: the variable "{name}" has the text {{{each}}}'
+                self._add("N18", (*self._keys, "environment", name), told, warning=True)
+
     def result(self) -> None:
         self._names("result_name", [self._worker.result_name], _OF_A_NAME)
         self._names("result_type", [self._worker.result_type], ())
         filled = PLACEHOLDER.sub("x", self._worker.result_type)
-        if filled and not _TYPE.fullmatch(filled):
+        if filled and not MEDIA_TYPE.fullmatch(filled):
             told = f'"{self._worker.result_type}" is no media type, as "image/jpeg" is'
             self._add("N16", (*self._keys, "result_type"), told)
 

@@ -114,6 +114,18 @@ def to_cursor(place: str) -> str:
     return base64.urlsafe_b64encode(b"1" + place.encode()).decode().rstrip("=")
 
 
+def key_from_cursor(cursor: str | None) -> str | None:
+    """The row's key that the cursor of a list of rows stands for.
+
+    Raises:
+        InvalidParameterError: the cursor is not one of ours.
+    """
+    place = from_cursor(cursor)
+    if place is not None and not _KEY.fullmatch(place):
+        raise InvalidParameterError("the cursor is not one that this list gave", "cursor")
+    return place
+
+
 def number_from_cursor(cursor: str | None) -> int:
     """The place that the cursor of a list of messages stands for; 0 is before the first.
 

@@ -154,7 +154,7 @@ async def prove_blobs(blobs: Blobs, rights: Rights) -> Proved:
 
 
 async def prove_queue(queue: Queue, rights: Rights) -> Proved:
-    """Put, receive, renew and delete a message of a queue that nobody else uses."""
+    """Put, count, receive, renew and delete a message of a queue that nobody else uses."""
     proved = Proved()
     trial = Trial(proved, "a queue of its own", "queue", rights)
 
@@ -164,6 +164,7 @@ async def prove_queue(queue: Queue, rights: Rights) -> Proved:
 
     if await trial.of("put", put()) is None:
         return proved
+    await trial.of("count", queue.counts())
     if (message := await trial.of("receive", _received(queue))) is None:
         return proved
     message = await trial.of("renew", queue.renew(message, hide=_HIDE)) or message

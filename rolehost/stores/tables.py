@@ -142,8 +142,8 @@ class Table(Protocol):
     async def counts(self) -> TagCounts:
         """How many rows there are by tag; its cost does not follow the table's size."""
 
-    async def notes(self, kind: str, *, limit: int = 1000) -> Sequence[Note]:
-        """Notes of a kind, oldest key first; its cost follows the notes, not the table."""
+    async def notes(self, kind: str, *, limit: int = 1000, after: str = "") -> Sequence[Note]:
+        """Notes of a kind, oldest key first, beyond the key `after`; the cost follows the notes, not the table."""
 
     async def drop_note(self, note: Note) -> None:
         """Remove a note; not an error if it is gone."""

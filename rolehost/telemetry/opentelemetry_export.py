@@ -50,12 +50,19 @@ def exported_traces(instance: str, environ: Mapping[str, str] = os.environ) -> I
     provider = tracing.TracerProvider(resource=resources.Resource.create({"service.instance.id": instance, **named}))
     provider.add_span_processor(exporting.BatchSpanProcessor(otlp.OTLPSpanExporter()))
     record_by(OpenTelemetryRecorder(provider.get_tracer("rolehost")))
-    emit("traces.exported", to=next(environ[name] for name in ENDPOINTS if environ.get(name)))
+    emit("traces.exported", to=_shown(next(environ[name] for name in ENDPOINTS if environ.get(name))))
     try:
         yield
     finally:
         record_no_more()
         provider.shutdown()
+
+
+def _shown(url: str) -> str:
+    """An address without what may be a secret in it: its user and its query."""
+    scheme, divider, rest = url.partition("?")[0].rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{divider}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _is_there(name: str) -> bool:

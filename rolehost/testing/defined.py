@@ -24,7 +24,7 @@ class DefinedWorker:
     Args:
         make: makes the worker.
         role: the role's name.
-        beside: the folder whose files `{approot}` leads to; None: that of the class's module.
+        service: whose files `{approot}` leads to; None: to those beside the class's module.
         settings: the role's.
         environment: the role's variables.
         kinds: what the service takes jobs of; None: whatever this process knows.
@@ -32,7 +32,7 @@ class DefinedWorker:
 
     make: Callable[[], QueueWorker]
     role: str
-    beside: Path | None = None
+    service: ServiceModel | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     kinds: Sequence[JobKind] | None = None
@@ -57,7 +57,7 @@ def worker_in(definition: str | PathLike[str], role: str) -> DefinedWorker:
     return DefinedWorker(
         make=_maker(found, model, path),
         role=role,
-        beside=model.directory,
+        service=model,
         settings=found.settings,
         environment=found.environment,
         kinds=kinds_of(model),

@@ -263,8 +263,8 @@ class _FaultyTable:
     async def counts(self) -> TagCounts:
         return await self._around("counts", self._inner.counts)
 
-    async def notes(self, kind: str, *, limit: int = 1000) -> Sequence[Note]:
-        return await self._around("notes", lambda: self._inner.notes(kind, limit=limit))
+    async def notes(self, kind: str, *, limit: int = 1000, after: str = "") -> Sequence[Note]:
+        return await self._around("notes", lambda: self._inner.notes(kind, limit=limit, after=after))
 
     async def drop_note(self, note: Note) -> None:
         await self._around("drop_note", lambda: self._inner.drop_note(note))

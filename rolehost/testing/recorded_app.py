@@ -140,6 +140,8 @@ class RecordedApp:
 def _target(result: int | str) -> str:
     """The line of the script, for each argument, that sets `result`."""
     if isinstance(result, int):
+        if not result:
+            raise ValueError("`result` counts the arguments from 1, or from the end by negative numbers")
         position = str(result) if result > 0 else f"$(($# + 1 + {result}))"
         return f'    if [ "$position" -eq {position} ]; then result=$argument; fi'
     if "{target}" in result:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from os import PathLike
@@ -16,6 +19,7 @@ from typing import IO, Any, Self, TypeAlias
 from rolehost import clock
 
 _CHUNK = 65536
+_LAST_CODE = 255
 
 
 class Stream(StrEnum):
@@ -55,6 +59,9 @@ class Recording:
         exit_code: its end.
         signal: the signal that it dies of, in place of an exit code; 0 for none.
         ignores_term: it doesn't listen when it is asked to end, and has to be killed.
+
+    Raises:
+        ValueError: no process can end so.
     """
 
     steps: Sequence[Step] = ()
@@ -64,6 +71,10 @@ class Recording:
     exit_code: int = 0
     signal: int = 0
     ignores_term: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.exit_code <= _LAST_CODE and 0 <= self.signal < signal.NSIG):
+            raise ValueError(f"no process ends with exit code {self.exit_code} and signal {self.signal}")
 
     def played(self) -> list[float | Said]:
         """All of it in order: pauses, and what is written."""
@@ -103,15 +114,20 @@ class Recording:
         """
         pipe, began = subprocess.PIPE, clock.monotonic()
         with subprocess.Popen(
-            [str(each) for each in argv], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+            [str(each) for each in argv],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
         ) as process:
             heard = _Listener(process, began)
             try:
                 code = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
             finally:
+                with suppress(ProcessLookupError):  # what it left behind holds its pipes open
+                    os.killpg(process.pid, signal.SIGKILL)
                 heard.join()
         left = result.read_bytes() if result is not None and result.is_file() else None
         return cls(steps=tuple(heard.steps), result=left, exit_code=max(code, 0), signal=max(-code, 0))

@@ -18,13 +18,23 @@ from rolehost.errors import RoleHostError, StoreError
 from rolehost.jobs.job import Attempt, End, Job, JobSpec, JobState, Resource
 from rolehost.jobs.kinds import knowing
 from rolehost.jobs.levels import queue_of
+from rolehost.jobs.parameters import text_of
 from rolehost.jobs.submission import Submission, Submitter
 from rolehost.jobs.table import TABLE, JobTable
 from rolehost.stores import Stores
 from rolehost.stores.connect import connect
 from rolehost.testing.defined import DefinedWorker
 from rolehost.testing.faulty import Faults, FaultyStores
-from rolehost.testing.surroundings import Folder, as_role, make_approot, module_folder, noted, one_at_a_time, running
+from rolehost.testing.surroundings import (
+    Folder,
+    as_role,
+    make_approot,
+    module_folder,
+    noted,
+    one_at_a_time,
+    running,
+    service_root,
+)
 from rolehost.user_code import UserCode
 from rolehost.workers.desk import Desk
 from rolehost.workers.outcome import Outcome
@@ -159,7 +169,7 @@ def run_once(
     Args:
         worker: the class, which is made without arguments, an object of it, or what `worker_in` finds.
         source: the file.
-        parameters: of the job, as a client submits them.
+        parameters: of the job, as a client submits them; None: not given.
         settings: of the role, `{"Worker.TimeoutSeconds": "5"}`.
         environment: the role's own variables, which a console application sees, too.
         local_resources: a directory for each name; `Scratch` is there anyway.
@@ -173,7 +183,10 @@ def run_once(
         SubmissionError: such a job would not be accepted, and why.
         RoleEnvironmentError: a setting is no number, or out of range.
         RoleHostError: `on_start` said False.
+        RuntimeError: it was called in a coroutine.
     """
+    if _in_coroutine():
+        raise RuntimeError("in a coroutine, await run_once_async(...)")
     return asyncio.run(
         run_once_async(
             worker,
@@ -214,7 +227,7 @@ async def run_once_async(
             environment={**defined.environment, **(environment or {})},
         ),
         source=Path(source),
-        parameters={each: _text(value) for each, value in (parameters or {}).items()},
+        parameters={each: _text(value) for each, value in (parameters or {}).items() if value is not None},
         local_resources=local_resources or {},
         name=name or Path(source).name,
         resources=resources or {},
@@ -236,22 +249,25 @@ def _defined(worker: Worker) -> DefinedWorker:
 
 async def _in_folder(asked: _Asked, folder: Folder) -> Ran:
     root, scratch, data = folder.new("role"), folder.new("scratch"), folder.new("data")
+    if asked.worker.service is not None:
+        root = service_root(asked.worker.service, asked.worker.role, root)
     environment = RoleEnvironment.for_testing(
         settings=asked.worker.settings,
         local_resources={RESOURCE: scratch, **asked.local_resources},
         role_name=asked.worker.role,
     )
     with as_role(environment, root, asked.worker.environment):
-        async with connect({"ROLEHOST_DATA": str(data)}) as stores, _started(asked, environment) as worker:
-            make_approot(asked.worker.beside or module_folder(type(worker)), root)
+        async with connect({"ROLEHOST_DATA": str(data)}) as stores, _started(asked, environment, root) as worker:
             return await _attempt(asked, stores, worker, folder, scratch)
 
 
 @asynccontextmanager
-async def _started(asked: _Asked, environment: RoleEnvironment) -> AsyncIterator[QueueWorker]:
+async def _started(asked: _Asked, environment: RoleEnvironment, root: Path) -> AsyncIterator[QueueWorker]:
     """The worker between its `on_start` and its `on_stop`."""
     worker: QueueWorker = await _user_code.call(asked.worker.make)
     worker.role_environment = environment
+    if asked.worker.service is None:
+        make_approot(module_folder(type(worker)), root)
     started = await _user_code.call(worker.on_start)
     if started is not None and not started:
         raise RoleHostError(f"{type(worker).__name__}.on_start said False: the instance would be recycled")
@@ -318,6 +334,14 @@ async def _told(stores: Stores, job_id: str, seen: _Seen, folder: Folder) -> Ran
     )
 
 
+def _in_coroutine() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _text(value: object) -> str:
     """A parameter as a form or a command line would send it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return text_of(value) if isinstance(value, bool | int | float) else str(value)

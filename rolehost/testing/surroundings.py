@@ -18,8 +18,11 @@ from unittest import mock
 
 import rolehost.environment
 from rolehost.environment import RoleEnvironment
-from rolehost.host.paths import role_root
+from rolehost.host.instance import approot
+from rolehost.host.instance.plan_facts import PlanFacts
+from rolehost.host.paths import DataDirectory, role_root
 from rolehost.jobs.job import JobSpec
+from rolehost.service_model import ServiceModel
 from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.progress import Meter
 from rolehost.workers.queue_worker import QueueWorker
@@ -97,20 +100,33 @@ def module_folder(worker: type[QueueWorker]) -> Path | None:
     return None if folder.is_relative_to(_PACKAGE) else folder
 
 
-def make_approot(beside: Path | None, root: Path) -> None:
-    """Links to what lies in a service's folder, and to the applications that ship: `{approot}` leads there.
+def service_root(service: ServiceModel, role: str, folder: Path) -> Path:
+    """The RoleRoot of a service's role, put together as its host does it.
 
     Args:
-        beside: the service's folder.
+        service: the service.
+        role: the role's name.
+        folder: an empty one.
+    """
+    data = DataDirectory(folder)
+    plan = PlanFacts(model=service, role=service.roles[role], number=0, data=data, deployment_id="", environ=os.environ)
+    return approot.build(plan).parent
+
+
+def make_approot(beside: Path | None, root: Path) -> None:
+    """Links to what lies beside a class's module, and to the applications that ship: `{approot}` leads there.
+
+    Args:
+        beside: the module's folder.
         root: an empty folder, the RoleRoot.
     """
-    approot = root / "approot"
-    approot.mkdir(mode=_PASSABLE)
-    approot.chmod(_PASSABLE)
-    (approot / _BUNDLED).symlink_to((role_root() / "approot" / _BUNDLED).resolve())
+    place = root / approot.APPROOT
+    place.mkdir(mode=_PASSABLE)
+    place.chmod(_PASSABLE)
+    (place / _BUNDLED).symlink_to((role_root() / approot.APPROOT / _BUNDLED).resolve())
     for entry in beside.iterdir() if beside else ():
         if not entry.name.startswith((".", "__")) and entry.name != _BUNDLED:
-            (approot / entry.name).symlink_to(entry)
+            (place / entry.name).symlink_to(entry)
 
 
 @contextmanager

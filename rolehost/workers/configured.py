@@ -15,11 +15,12 @@ from typing import Any
 from rolehost.errors import EntryPointError, RoleEnvironmentError, SubmissionError
 from rolehost.jobs.declared import kind_of
 from rolehost.jobs.job import End, JobSpec
-from rolehost.jobs.parameters import LONGEST
-from rolehost.jobs.sniffing import sniff_file
+from rolehost.jobs.parameters import LONGEST, text_of
+from rolehost.jobs.sniffing import UNKNOWN, sniff_file
 from rolehost.jobs.submission import display_name
 from rolehost.service_model.worker import DECLARATION, LITERAL, PLACEHOLDER, Group, WorkerDeclaration, placeholders
 from rolehost.service_model.worker_reading import read_worker
+from rolehost.service_model.worker_rules import MEDIA_TYPE
 from rolehost.workers.console_app import ConsoleApp
 from rolehost.workers.console_worker import ConsoleAppWorker
 from rolehost.workers.exit_policy import ExitRule, Verdict
@@ -37,6 +38,19 @@ _SLOTS = "Worker.Slots"
 _BRACES = {"_open": "{", "_close": "}"}
 _TYPES = mimetypes.MimeTypes(filenames=())
 """Of the standard library alone: the same on every machine."""
+for _ending, _type in {
+    # Unknown there, by another name, or as something else: `.ass` as sound, which subtitles aren't.
+    ".flac": "audio/flac",
+    ".md": "text/markdown",
+    ".mkv": "video/x-matroska",
+    ".webp": "image/webp",
+    ".ass": "text/x-ssa",
+    ".mpa": "audio/mpeg",
+    ".wav": "audio/wav",
+}.items():
+    _TYPES.add_type(_type, _ending)
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+"""What a file is that is packed, whatever is in it: `notes.txt.gz` is no text."""
 
 
 class ConfiguredWorker(ConsoleAppWorker):
@@ -119,10 +133,12 @@ class ConfiguredWorker(ConsoleAppWorker):
     def result_type(self, job: JobSpec) -> str:
         """As declared; by default what the ending of the result's name says."""
         if self._declared.result_type:
-            return _filled(self._declared.result_type, self.values(job))
+            told = _filled(self._declared.result_type, self.values(job))
+            return told if MEDIA_TYPE.fullmatch(told) else UNKNOWN
         if not self._declared.result_name:
             return job.source.type
-        return _TYPES.guess_type(self.result_name(job))[0] or "application/octet-stream"
+        media_type, packed = _TYPES.guess_type(self.result_name(job))
+        return _PACKED.get(packed, UNKNOWN) if packed else media_type or UNKNOWN
 
     async def measured_by(self, job: JobSpec, scratch: Scratch) -> ProgressSpec | None:
         """As declared; a total may be one of the job's parameters."""
@@ -203,7 +219,7 @@ def _told(environ: Mapping[str, str]) -> WorkerDeclaration:
 
 def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as they might have been submitted."""
-    return {name: str(each).lower() if isinstance(each, bool) else str(each) for name, each in parameters.items()}
+    return {name: text_of(each) for name, each in parameters.items()}
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rolehost.errors import ProgramNotFoundError
 from rolehost.failpoints import failpoint
 from rolehost.jobs.job import End, JobSpec
+from rolehost.jobs.parameters import text_of
 from rolehost.processes import Cgroups, Redirects, WarmStarts, unprivileged_identity, with_own_pids
 from rolehost.processes.cgroups import told
 from rolehost.telemetry import emit
@@ -60,8 +61,7 @@ class ConsoleAppWorker(QueueWorker):
 
     def values(self, job: JobSpec) -> Mapping[str, str]:
         """What the job's placeholders stand for in the argv template, by name: by default its parameters."""
-        texts = {name: str(value) for name, value in job.parameters.items()}
-        return {name: text.lower() if isinstance(job.parameters[name], bool) else text for name, text in texts.items()}
+        return {name: text_of(value) for name, value in job.parameters.items()}
 
     def result_name(self, job: JobSpec) -> str:
         """The name under which a person downloads the result; its extension is the target's, too."""

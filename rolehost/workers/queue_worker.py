@@ -118,6 +118,9 @@ class QueueWorker(ServedRole):
             return Outcome(end=End.APP_ERROR, detail=shortened(f"{type(error).__name__}: {error}"))
         if isinstance(made, Outcome):
             return made
+        if not isinstance(made, str | os.PathLike):
+            told = f"{type(self).__name__}.process() returns the path of its result, not {made!r}"
+            return Outcome(end=End.APP_ERROR, detail=shortened(told))
         return Outcome(end=End.OK, result=Path(made), result_name=Path(made).name)
 
     async def _interruptible(self, call: asyncio.Future[Any]) -> Any:

@@ -32,6 +32,9 @@ PROBE_SECONDS = 60.0
 _MEGABYTE = 1 << 20
 _NOT_DECODABLE = (
     r"Invalid data found when processing input|moov atom not found|Picture size \d+x\d+ (is invalid|exceeds)"
+    # A track of which no frame, or no frame's format, ever came; version 5's words, and version 9's.
+    r"|Cannot determine format of input stream|Value inf for parameter 'time_base' out of range"
+    r"|Neither number of channels nor channel layout specified|Video of less than 3 columns or lines is not supported"
 )
 _TRACKS = "exceeds max_streams"
 _OF_THE_MACHINE = re.compile(

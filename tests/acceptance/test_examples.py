@@ -83,14 +83,16 @@ def test_a_shell_script_lives_as_a_role(service: Service) -> None:
     service.start(front_end=False)
     resources, said = service.data / "resources" / "Ledger_IN_0", lines_of(service)
     until(lambda: said == [f"Ledger_IN_0 watches {resources}/Inbox/"], "it watches")
+    (resources / "Inbox" / "letter txt").write_text("hello\n")
+    until(lambda: said[1:] == ["Ledger_IN_0 noted letter txt"], "the file is noted")
     (resources / "Inbox" / "letter.txt").write_text("hello\n")
-    until(lambda: said[1:] == ["Ledger_IN_0 noted letter.txt"], "the file is noted")
+    until(lambda: said[2:] == ["Ledger_IN_0 noted letter.txt"], "a name is no pattern")
     digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
-    assert (resources / "Ledger" / "ledger.txt").read_text() == f"letter.txt {digest}\n"
+    assert (resources / "Ledger" / "ledger.txt").read_text() == f"letter txt {digest}\nletter.txt {digest}\n"
     os.kill(min(service.pids("ledger.sh")), signal.SIGKILL)  # what it forks is younger
-    until(lambda: " watches " in "".join(said[2:]), "it was started again")
+    until(lambda: " watches " in "".join(said[3:]), "it was started again")
     assert service.stop() == 0
-    until(lambda: said[3:] == ["Ledger_IN_0 is done"], "it ends in order, and notes nothing twice")
+    until(lambda: said[4:] == ["Ledger_IN_0 is done"], "it ends in order, and notes nothing twice")
     assert '"exit_code": 0' in service.command("runs", "Ledger_IN_0", "--json").stdout
 
 

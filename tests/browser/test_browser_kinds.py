@@ -17,7 +17,7 @@ from rolehost.jobs.codec import dumps
 from rolehost.jobs.job import Job
 from rolehost.jobs.kinds import KINDS
 from rolehost.jobs.table import TABLE
-from support.browser import DESK, chromium, tab
+from support.browser import DESK, SMALL_PHONE, chromium, tab
 from support.front_end import FrontEnd, Seed, front_end, picture
 from support.kinds import ANY, JPEG, NOTES, told
 from support.looks import CUT_OFF, FAINT, SMALL, WIDE
@@ -115,6 +115,24 @@ async def test_a_declared_form_is_filled_in_wrongly_and_then_right(
         "comment": "v",
         "code": "ABC-12",
     }
+
+
+async def test_long_words_of_a_declaration_stay_on_the_screen(site: FrontEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    word = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    facts = {"label": word, "help": f"See https://example.org/{word}"}
+    ends = {"name": "b", "choices": [f"{word}{end}" for end in "xy"], "default": f"{word}y", **facts}
+    switch = {"name": "c", "type": "boolean", **facts}
+    parameters = [{"name": "a" * 50, "pattern": f"{word}+"}, ends, switch]
+    monkeypatch.setenv(KINDS, told({"name": "k", "title": word, "parameters": parameters}, NOTES))
+    async with chromium() as browser, tab(browser, size=SMALL_PHONE, javascript=False) as opened:
+        page = opened.page
+        await page.goto(f"{site.url}/submit/k")
+        await fits(page)
+        await page.get_by_label("Files").set_input_files(PNG)
+        await page.get_by_label("a" * 50).fill("x" * 80)
+        await page.get_by_role("button", name="Submit").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Nothing was submitted yet")
+        await fits(page)
 
 
 async def test_numbers_beyond_their_bounds_are_not_even_sent(site: FrontEnd) -> None:

@@ -176,7 +176,7 @@ async def test_a_row_moves_between_tags(table: Table) -> None:
     assert [row.key for row in (await table.list(tag="running")).rows] == ["k"]
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "!!", "AAAA", "MQ", "ÿ", "1" * 5000, "\ud83d"])
+@pytest.mark.parametrize("cursor", ["", "x", "!!", "AAAA", "MQ", "ÿ", "1" * 5000, "\ud83d", "MWEvYg", "MWEA"])
 async def test_a_made_up_cursor_is_refused(table: Table, cursor: str) -> None:
     with pytest.raises(InvalidParameterError):
         await table.list(cursor=cursor)
@@ -199,6 +199,8 @@ async def test_notes_come_with_the_row_and_go_alone(table: Table) -> None:
     version = await table.write("k-2", version, {}, notes=["debt", "outbox"])
     assert await table.notes("outbox") == [Note("outbox", "k-1"), Note("outbox", "k-2")]
     assert await table.notes("outbox", limit=1) == [Note("outbox", "k-1")]
+    assert await table.notes("outbox", limit=1, after="k-1") == [Note("outbox", "k-2")]
+    assert await table.notes("outbox", after="k-2") == []
     await table.delete("k-2", version)
     assert await table.notes("debt") == [Note("debt", "k-1"), Note("debt", "k-2")]
     await table.drop_note(Note("debt", "k-2"))

@@ -43,7 +43,7 @@ def parameters(draw: st.DrawFn, name: str) -> Parameter:
             facts |= {"choices": choices, "any_start": draw(st.booleans())}
             facts["longest"] = LONGEST if choices else draw(st.integers(6, 10_000))
             facts["pattern"] = "" if choices else draw(st.sampled_from(["", "[a-z0-9]*", '(a|"|.)*']))
-            facts["default"] = draw(st.none() | st.just("") | (st.sampled_from(choices) if choices else WORDS))
+            facts["default"] = draw(st.none() | (st.sampled_from(choices) if choices else st.just("") | WORDS))
         case _:
             numbers = WHOLE if kind is ParameterType.INTEGER else st.floats(-1e9, 1e9)
             least, default, most = sorted(draw(st.tuples(numbers, numbers, numbers)))

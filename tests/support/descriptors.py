@@ -1,8 +1,9 @@
-"""The test process's own descriptors, so that a child which inherits what it must not can be told."""
+"""The test process's own descriptors: one that a child must not inherit, and a want of them."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,16 @@ def loud_stdin() -> Iterator[None]:
     finally:
         os.dup2(kept, 0)
         os.close(kept)
+
+
+@contextmanager
+def no_descriptor_free() -> Iterator[None]:
+    """This process can open nothing for the length of the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

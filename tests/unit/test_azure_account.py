@@ -84,6 +84,8 @@ def test_an_url_of_an_account_in_a_dns_zone() -> None:
         f"AccountName=acme;AccountKey={KEY[:-3]}",
         f"QueueEndpoint=https://q.example;AccountKey={KEY}",
         f"BlobEndpoint=https://b/;QueueEndpoint=https://q/;TableEndpoint=https://t/;AccountKey={KEY}",
+        f"BlobEndpoint=b.example;QueueEndpoint=q.example;TableEndpoint=t.example;AccountName=a;AccountKey={KEY}",
+        f"BlobEndpoint=ftp://b/;QueueEndpoint=ftp://q/;TableEndpoint=ftp://t/;AccountName=a;AccountKey={KEY}",
         f"https://acme.blob.core.windows.net/?{SAS}",
         f"https://user:{KEY}@acme.blob.core.windows.net",
         f"https://acme.blob.core.windows.net/{KEY}",

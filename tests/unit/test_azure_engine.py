@@ -17,6 +17,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from rolehost.errors import AlreadyExistsError, NotFoundError, ReceiptMismatchError
 from rolehost.stores import NewRow, Note, QueueCounts, Table
 from rolehost.stores.azure_storage import AzureStores, blobs, tables, tallies
+from rolehost.stores.azure_storage.envelope import Envelope, decode
 from rolehost.stores.azure_storage.poison import poison_name
 from support import azurite
 from support.stores import receive
@@ -113,6 +114,23 @@ async def test_a_message_of_another_program_is_its_own_body(
     (dead,) = (await queue.dead(5)).messages
     assert (dead.body, dead.reason) == (second.body, "malformed")
     assert await queue.remove_dead(second.id)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        'rolehost1{"id":"m","blob":"../inputs/other"}\n',
+        'rolehost1{"id":"m","blob":"work/' + "x" * 2000 + '"}\n',
+        'rolehost1{"id":"\\ud800"}\nbody',
+        "rolehost1" + "[" * 40_000 + "\n",
+        "rolehost1[]\n",
+        'rolehost1{"body":"no id"}\n',
+        "rolehost1{",
+    ],
+)
+def test_a_message_that_only_looks_like_ours_is_its_own_body(plain: str) -> None:
+    """It could name a blob of somebody else's, and an error here would end the worker that receives it."""
+    assert decode(b64encode(plain.encode()).decode(), "its id") == Envelope(id="its id", body=plain)
 
 
 async def test_a_long_body_is_a_blob_for_as_long_as_its_message(stores: AzureStores, tmp_path: Path) -> None:

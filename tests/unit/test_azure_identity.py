@@ -56,4 +56,4 @@ async def test_an_identity_that_is_not_there_is_a_refusal(server: Azurite, ident
         output, errors = await other.communicate()
     assert not output
     assert b"StoreForbiddenError" in errors
-    assert b"refuses our credentials" in errors
+    assert b"no identity here gives a token" in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import time
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from rolehost import clock
 from rolehost.errors import BatchStateError, InvalidParameterError, StoreError, UnknownBatchError
 from rolehost.jobs.batches import Batch, BatchState, BatchTable, NewBatch
-from rolehost.jobs.batches.adding import safe_folder
-from rolehost.jobs.batches.archive import results_zip
+from rolehost.jobs.batches.adding import safe_folder, safe_name
+from rolehost.jobs.batches.archive import _Names, results_zip
 from rolehost.jobs.batches.model import PAGE
 from rolehost.jobs.batches.turns import FIRST, LEAST, Pace, Turn, shares
 from rolehost.jobs.garbage import GarbageCollection
@@ -106,6 +107,14 @@ async def test_a_small_batch_of_another_submitter_does_not_wait_for_a_large_one(
     assert (await BatchTable(stores).get(large.id)).ended < 200
     await step(driving)
     assert (await work_off(stores, large.id, driving, mill)).all_completed
+
+
+async def test_many_batches_of_a_kind_that_nobody_works_on_hold_up_no_other(tmp_path: Path) -> None:
+    stores = Memory()
+    for number in range(105):
+        await sealed(stores, tmp_path, 1, asked=NewBatch(name=f"idle {number}", kind="idle"))
+    batch = await sealed(stores, tmp_path, 3)
+    assert (await work_off(stores, batch.id, driver(stores), Mill(stores), looks=20)).all_completed
 
 
 async def test_what_waits_for_its_next_attempt_holds_up_no_other(tmp_path: Path) -> None:
@@ -283,6 +292,30 @@ async def test_names_in_the_zip_are_unique_safe_and_below_it(tmp_path: Path) -> 
 )
 def test_a_folder_of_the_zip_leads_nowhere_else(given: str, kept: str) -> None:
     assert safe_folder(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("CON.png", "_CON.png"),
+        ("nul", "_nul"),
+        ("com1.tar.gz", "_com1.tar.gz"),
+        ("console.png", "console.png"),
+        ("日" * 100 + ".png", "日" * 78 + ".png"),
+        ("x" * 255, "x" * 240),
+    ],
+)
+def test_a_name_in_the_zip_can_be_a_files_on_every_system(given: str, kept: str) -> None:
+    assert safe_name(given) == kept
+    assert safe_folder(f"a/{given}/b") == f"a/{kept}/b"[:200]
+
+
+def test_thousands_of_one_name_are_numbered_without_counting_anew_for_each() -> None:
+    names, began = _Names(), time.process_time()
+    found = [names.of("", name) for name in ("page.png", "page-2.png", *["page.png"] * 4000)]
+    assert time.process_time() - began < 5, "it took 20 s when each began at 2"
+    assert found[:4] == ["page.png", "page-2.png", "page-3.png", "page-4.png"]
+    assert len(set(found)) == len(found)
 
 
 async def test_a_zip_says_what_is_missing_and_breaks_off_rather_than_lie(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,16 @@ def test_a_folder_becomes_a_batch_that_begins_although_no_service_runs(data: Pat
 def test_what_was_added_is_not_added_again_and_what_is_new_is(data: Path) -> None:
     picture(Path("in/a.png"))
     first = submitted("in", "--batch", "one")
-    told = invoke("submit", "in", "--batch", "one")
-    assert told.exit_code == 1
-    assert "a batch named one is on its way" in told.stderr
-    assert finish(data, first["id"]).all_completed
+    assert submitted("in", "--batch", "one")["id"] == first["id"], "it goes on with the batch that is on its way"
     picture(Path("in/b.png"), (9, 9))
+    for arguments, words in (
+        (["in"], "is on its way, without in/b.png"),
+        (["in/a.png", "--size", "Small"], "on its way"),
+    ):
+        told = invoke("submit", *arguments, "--batch", "one")
+        assert (told.exit_code, told.stdout) == (1, "")
+        assert words in told.stderr
+    assert finish(data, first["id"]).all_completed
     assert submitted("in", "--batch", "one")["items"] == 2, "the first is over: this is another"
 
 
@@ -103,6 +109,18 @@ def test_how_a_batch_stands_and_its_results(data: Path) -> None:
     listed = json.loads(invoke("batch", "--json").stdout)
     assert [each["id"] for each in listed["batches"]] == [batch]
     assert invoke("batch").stdout.splitlines()[1].split()[:3] == ["both", "done", "thumbnail"]
+
+
+def test_results_that_have_no_place_are_refused_before_anybody_waits() -> None:
+    picture(Path("a.png"))
+    told = invoke("submit", "a.png", "--batch", "one", "--results", "nowhere/out.zip", "--timeout", "0")
+    assert told.exit_code == 2
+    assert "there is no folder nowhere" in " ".join(told.stderr.replace("│", " ").split())
+    submitted("a.png", "--batch", "one")
+    assert invoke("batch", "one", "--results", "nowhere/out.zip").exit_code == 2
+    os.mkfifo("pipe")
+    told = invoke("batch", "one", "--results", "pipe")
+    assert (told.exit_code, Path("pipe").is_fifo()) == (2, True)
 
 
 def test_cancel_needs_no_service(data: Path) -> None:

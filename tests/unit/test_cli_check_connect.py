@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -54,7 +55,9 @@ def test_an_account_that_can_be_used_is_left_as_it_was(tmp_path: Path, monkeypat
     monkeypatch.setenv("ROLEHOST_STORAGE", connection)
     document = checked(0)
     verbs = {(each["resource"].split(" ")[0], each["action"]) for each in document["stores"]}
-    assert {verb for kind, verb in verbs if kind == "a"} == {"make", "put", "receive", "renew", "delete", "remove"}
+    assert {verb for kind, verb in verbs if kind == "a"} == {
+        *("make", "list", "put", "count", "receive", "renew", "delete", "remove"),
+    }
     assert {verb for kind, verb in verbs if kind == "table"} == {"insert", "update", "read", "delete"}
     assert {verb for kind, verb in verbs if kind == "blobs"} == {"write", "read", "list", "delete"}
     with QueueServiceClient.from_connection_string(connection, **azurite.CLIENT) as queues:
@@ -93,6 +96,7 @@ def signed(directory: Path, letters: str) -> str:
             {("a queue of its own", "remove"): "delete (d)", ("blobs", "delete"): "delete (d)"},
         ),
         ("rdlacuw", {("a queue of its own", "receive"): "process (p)"}),
+        ("rwdacup", {("a queue of its own", "list"): "list (l)", ("blobs", "list"): "list (l)"}),
     ],
 )
 def test_a_signature_that_lacks_a_permission(
@@ -173,6 +177,16 @@ def test_service_bus_without_management_is_tried_without_taking_anybodys_message
             "the claim Listen of the connection string's policy",
         }
         assert bus.key not in json.dumps(document)
+
+
+async def test_service_bus_whose_management_nobody_answers_is_tried_like_one_without() -> None:
+    with StandIn({QUEUE: QueueOptions()}) as bus, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        reach = Reach(administration=f"127.0.0.1:{nobody.getsockname()[1]}")
+        managing, *others = (await proofs.prove(bus.connection_string, [QUEUE], reach=reach)).proofs
+        assert (managing.action, managing.optional) == ("manage", True)
+        assert "depths are unknown" in managing.problem
+        assert {each.action: each.problem for each in others} == {"send": "", "receive": ""}
 
 
 def test_what_a_queue_of_service_bus_is_set_to_is_held_against_the_budgets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,31 @@ def test_what_comes_with_the_service_is_found_below_approot(tmp_path: Path, fold
     assert "does not exist" in check(tmp_path, program="{approot}/bin/tool")[1][0]
 
 
+def test_what_comes_with_the_role_s_contents_is_found_there(tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    script(tmp_path / "built", "exit 0")
+    contents = ('version = ["{approot}/tools/tool"]', "[roles.A.contents]", 'tools = "built"')
+    assert check(tmp_path, *contents, program="{approot}/tools/tool") == (0, [])
+    assert "does not exist" in check(tmp_path, *contents[:1], program="{approot}/tools/tool")[1][0]
+
+
+def test_a_file_of_the_service_that_an_argument_names_and_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    """The program is `sh`, which is there; the script isn't. A startup task may still make it."""
+    for each in ("render", "approot/models/small", "A/settings"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_text("")
+    named = '"{approot}/render", "{approot}/models", "{approot}/settings", "{approot}/legacy_bin", "{approot}/{source}"'
+    path = tmp_path / "service.toml"
+    program = 'program = ["sh", ["{approot}/rendr"], NAMED, "{source}", "{target}"]'.replace("NAMED", named)
+    path.write_text(f'[service]\nname = "s"\n[roles.A.worker]\nkind = "k"\n{program}\n')
+    document = json.loads(invoke("check", "--definition", path, "--json").stdout)
+    assert document["valid"]
+    (warning,) = document["warnings"]
+    assert warning.removeprefix(f"{path}:") == (
+        "5: warning: N15: A: there is no rendr in the service's folder, which {approot}/rendr names"
+    )
+
+
 def test_a_type_that_nothing_is_known_by_is_a_warning(tmp_path: Path) -> None:
     code, (problem,) = check(tmp_path, 'accepts = ["image/x-unheard-of", "image/png", "text/*", "audio/*", ".md"]')
     assert code == 0

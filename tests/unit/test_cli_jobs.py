@@ -173,3 +173,22 @@ def test_reading_changes_nothing(data: Path) -> None:
     now = with_stores(data, lambda stores: JobTable(stores.table(TABLE)).read(job.id))
     assert now is not None
     assert now.version == job.version
+
+
+def test_the_stores_are_those_of_the_definition_unless_the_environment_names_others(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = make(data, "photo.png")
+    monkeypatch.chdir(data.parent)
+    Path("service.toml").write_text(
+        '[service]\nname = "s"\nstorage = "http://photos.blob.core.windows.net"\n[roles.R]\nentry_point = "m:R"\n'
+    )
+    shown = invoke("jobs", "--data", data)
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert "the blob endpoint is not https" in shown.stderr
+    with Path("service.toml").open("a") as file:
+        file.write("instances = 0\n")
+    shown = invoke("jobs", "--data", data)
+    assert "service.toml says where the stores are, and is not valid" in shown.stderr, "other stores are no way out"
+    monkeypatch.setenv("ROLEHOST_STORAGE", "embedded")
+    assert job.id in invoke("jobs", "--data", data).stdout

@@ -45,10 +45,11 @@ def new(*arguments: str) -> Result:
         (["scan", "--toml"], "--toml needs --program"),
         (["scan", "--program", ""], "--program is a command line"),
         (["scan", "--program", "scan 'it {source} {target}"], "can't be read as words: No closing quotation"),
-        (["scan", "--program", "scan {target}"], "has no {source}: the program can't know the file of a job"),
+        (["scan", "--program", "scan {target}"], "can't know the file of a job, unless service.toml says that it is"),
         (["scan", "--program", "scan {source}"], "has no {target}"),
         (["scan", "--program", "scan {form} {source} {target}"], '"form" can\'t be the name of a parameter'),
         (["scan", "--program", "./scan {source} {target}"], "is {approot}/scan"),
+        (["scan", "--program", "scan < {source} > {target}"], "no shell here, the program would get < as an argument"),
     ],
 )
 def test_what_it_refuses(folder: Path, arguments: list[str], reason: str) -> None:

@@ -48,6 +48,21 @@ class NoScript(ConsoleAppWorker):
     app = ConsoleApp(["{python}", "{approot}/legacy_bin/none", "{source}"])
 class Lazy(QueueWorker):
     kind = "lazy"
+class Short(QueueWorker):
+    kind = "short"
+    def process(self, job):
+        return "x"
+class Waits(Good):
+    kind = "waits"
+    async def command(self, job):
+        return self.app.argv
+    @staticmethod
+    def result_name(job):
+        return "x"
+    async def progress(self, *both):
+        return None
+    def parse_progress(self, line, more=None):
+        return None
 class Works(QueueWorker):
     kind = "works"
     def process(self, job, scratch):
@@ -97,7 +112,7 @@ def test_every_entry_point_that_is_none_is_told_with_its_line(tmp_path: Path) ->
 
 
 def test_what_a_worker_s_class_lacks_is_told(tmp_path: Path) -> None:
-    names = ("Bare", "Missing", "OneText", "NoText", "NoApp", "Relative", "Asked", "NoScript", "Lazy")
+    names = ("Bare", "Missing", "OneText", "NoText", "NoApp", "Relative", "Asked", "NoScript", "Lazy", "Short", "Waits")
     code, lines = check(tmp_path, roles(*(f"roles:{name}" for name in names)))
     assert code == 1
     told = "\n".join(lines)
@@ -114,9 +129,11 @@ def test_what_a_worker_s_class_lacks_is_told(tmp_path: Path) -> None:
         "Asked.app: the program is the same for every job: it can't be named by {tool}",
         "NoScript.app: there is no script /",
         "Lazy has no process()",
+        "Short.process() takes other arguments than it is called with: job, scratch",
+        "Waits.command() is a coroutine function: it has to be a plain one",
     ):
         assert part in told
-    assert len(lines) == 12
+    assert len(lines) == 14
 
 
 SETTINGS = """[roles.Back]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import stat
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def test_image_installs_only_what_is_locked(dockerfile: str) -> None:
 def test_image_runs_as_an_ordinary_user(dockerfile: str) -> None:
     assert re.findall(r"^USER (.*)$", dockerfile, flags=re.MULTILINE) == ["10001:10001"]
     assert re.findall(r"^VOLUME (.*)$", dockerfile, flags=re.MULTILINE) == ["/data"]
+
+
+def test_image_says_what_it_is(dockerfile: str) -> None:
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', dockerfile))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert labels == {
+        "title": project["name"],
+        "description": project["description"],
+        "licenses": project["license"],
+    }
 
 
 def test_image_takes_any_command_of_rolehost(dockerfile: str) -> None:

@@ -20,6 +20,7 @@ from rolehost.frontend.authentication.permissions import declared, every_route, 
 from rolehost.frontend.settings import FrontendSettings
 from rolehost.telemetry import subscribe
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, key_of_each_role, remove_key
+from support.descriptors import no_descriptor_free
 from support.front_end import FrontEnd, Seed, front_end, picture, seed_all, until
 
 HOOK = "/api/v1/hooks/{name}"  # whoever calls it proves to be the one that the hook names
@@ -201,6 +202,19 @@ async def test_keys_of_the_file_count_at_once_in_both_directions(tmp_path: Path)
         assert await status(site, second) == 401, "a file that can't be read lets nobody in"
         (data / FILE).unlink()
         assert await status(site, second) == 401
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_counts_again(tmp_path: Path) -> None:
+    """A process without a free descriptor reads nothing; nobody has to touch the file afterwards."""
+    ring = KeyRing((), tmp_path / FILE)
+    told: list[str] = []
+    forget = subscribe(lambda event, _: told.append(event))
+    key = add_key(tmp_path, "first", READ)
+    with no_descriptor_free():
+        assert [ring.find(key), ring.find(key)] == [None, None]
+    assert ring.find(key) is not None
+    forget()
+    assert told == ["keys.unreadable", "keys.read"]
 
 
 async def status(site: FrontEnd, key: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication.identity import Permission
@@ -16,6 +18,7 @@ from rolehost.frontend.authentication.sessions import SECRET_FILE
 from rolehost.frontend.authentication.sign_in import safe_next
 from support.authentication import ANY_HOST, add_key, bearer, guard_of, remove_key
 from support.commands import invoke
+from support.descriptors import no_descriptor_free
 from support.front_end import FrontEnd, front_end, picture
 
 HTML = {"Accept": "text/html"}
@@ -225,3 +228,17 @@ def test_a_secret_of_ones_own_has_to_be_long_enough(tmp_path: Path) -> None:
         with pytest.raises(RoleEnvironmentError, match=told):
             guard_of(tmp_path, SessionSecretFile=str(tmp_path / "mounted"))
     assert not (tmp_path / SECRET_FILE).exists()
+
+
+def test_a_secret_that_could_not_be_read_for_a_moment_counts_again(tmp_path: Path) -> None:
+    key = add_key(tmp_path, "ada", Permission.SUBMIT)
+    guard, response = guard_of(tmp_path), Response()
+    entry = guard.ring.find(key)
+    assert entry is not None
+    host = (b"host", b"localhost")
+    guard.sessions.start(response, entry, {"headers": [host]})
+    cookie = (b"cookie", response.headers["set-cookie"].partition(";")[0].encode())
+    os.utime(tmp_path / SECRET_FILE, (1, 1))
+    with no_descriptor_free():
+        assert guard.sessions.identity({"headers": [host, cookie]}) is None
+    assert guard.sessions.identity({"headers": [host, cookie]}) is not None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped] # it has no stubs, and one call needs none
 import pytest
 
-from rolehost.jobs.batches import BatchTable
+from rolehost.jobs.batches import BatchTable, Item
 from rolehost.jobs.batches.driver import BatchDriver
+from rolehost.jobs.batches.manifest import Manifest
 from rolehost.jobs.kinds import KINDS
 from support.batches import Mill, driver, step, work_off
 from support.front_end import FrontEnd, front_end, picture
@@ -120,6 +122,48 @@ async def test_the_same_request_again_adds_nothing_twice(site: Site) -> None:
     assert (await site.post(BATCHES, 201, json={"name": "again"}))["id"] != made["id"], "it is over: the name is free"
 
 
+async def test_what_came_too_late_is_not_said_to_be_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed between the request's beginning and its slice: sent again under its key it is refused as before."""
+    made = await site.post(BATCHES, 201, json={})
+    path, key = f"{BATCHES}/{made['id']}/jobs", {"Idempotency-Key": "late"}
+    files = [("file", ("a.png", picture(), "image/png"))]
+    put = Manifest.add
+
+    async def late(manifest: Manifest, name: str, items: Sequence[Item]) -> bool:
+        await site.post(f"{BATCHES}/{made['id']}/seal", 202)
+        await site.done(made["id"])
+        return await put(manifest, name, items)
+
+    monkeypatch.setattr(Manifest, "add", late)
+    for _ in range(2):
+        assert (await site.post(path, 409, files=files, headers=key))["type"].endswith("batch-state")
+    assert (await site.get(f"{BATCHES}/{made['id']}"))["items"] == 0
+
+
+async def test_an_empty_file_is_refused_and_the_others_are_added(site: Site) -> None:
+    made = await site.post(BATCHES, 201, json={})
+    path = f"{BATCHES}/{made['id']}/jobs"
+    empty, full = ("file", ("empty.png", b"", "image/png")), ("file", ("a.png", picture(), "image/png"))
+    told = await site.post(path, 202, files=[empty, full])
+    assert [each["name"] for each in told["added"]] == ["a.png"]
+    assert told["refused"] == [{"name": "empty.png", "reason": "empty.png is empty"}]
+    assert (await site.post(path, 422, files=[empty]))["detail"] == "empty.png is empty"
+
+
+async def test_two_requests_at_once_with_one_key_and_other_files(site: Site) -> None:
+    """The one whose files are not in the batch is not told that they were added."""
+    made = await site.post(BATCHES, 201, json={})
+    path = f"{BATCHES}/{made['id']}/jobs"
+
+    async def sent(name: str) -> int:
+        files = [("file", (name, picture(), "image/png"))]
+        answer = await site.front.client.post(path, files=files, headers={"Idempotency-Key": "one"})
+        return int(answer.status_code)
+
+    assert sorted(await asyncio.gather(sent("a.png"), sent("b.png"))) == [202, 422]
+    assert (await site.get(f"{BATCHES}/{made['id']}"))["added"] == 1
+
+
 async def test_what_is_wrong_is_told(site: Site) -> None:
     async def refused(status: int, asked: Any) -> str:
         told = await site.post(BATCHES, status, json=asked)
@@ -131,9 +175,14 @@ async def test_what_is_wrong_is_told(site: Site) -> None:
     assert await refused(422, {"kind": "unknown"}) == "kind"
     assert await refused(422, {"parameters": {"size": "Huge"}}) == "size"
     assert await refused(422, {"parameters": {"size": ["Small"]}}) == "size"
+    assert await refused(422, {"parameters": []}) == "parameters"
     assert await refused(422, {"priority": "urgent"}) == "priority"
     assert await refused(422, {"then": {"kind": "thumbnail"}}) == "then"
     assert await refused(422, {"then": {"kind": "contact-sheet", "parameters": {"columns": 1000}}}) == "columns"
+    asked = b'{"then": {"kind": "contact-sheet", "parameters": {"columns": %s}}}'
+    for number, status in ((b"4.0", 201), (b"1e999", 422), (b"4.5", 422)):
+        headers = {"Content-Type": "application/json"}
+        assert (await site.front.client.post(BATCHES, content=asked % number, headers=headers)).status_code == status
     assert await refused(422, []) == "urn:rolehost:problem:invalid-parameter"
     await site.post(BATCHES, 201, json={"name": "x"})
     assert await refused(409, {"name": "x", "priority": "low"}) == "urn:rolehost:problem:batch-state"

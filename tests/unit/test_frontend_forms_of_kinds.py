@@ -137,6 +137,7 @@ async def test_the_first_kind_comes_first_and_the_others_are_a_step_away(site: F
     ("accepts", "words"),
     [
         (["video/*"], "Films. Up to"),
+        (["text/plain", ".csv"], "Text or .csv files. Up to"),
         (["image/png", "application/pdf", ".md"], "PNG, PDF or .md files. Up to"),
         (["video/x-matroska", "video/webm", "audio/flac", "image/heic"], "Matroska, WebM, FLAC or HEIC. Up to"),
         ([f"image/x-{letter}" for letter in "abcdefgh"] + ["audio/mpeg", ".cbz"], "Pictures, sound or .cbz files. "),
@@ -216,6 +217,9 @@ async def test_all_faults_stand_beside_their_fields_and_what_was_typed_is_kept(s
     values = {name: page.controls[name].get("value") for name in ("quality", "gamma", "code", "comment")}
     assert values == {"quality": "900", "gamma": "many", "code": "abc <b>", "comment": "kept"}
     assert page.controls["gamma"]["type"] == "text", "an input for numbers would not show it"
+    for neither in ("nan", "1e999"):
+        control = Form(await send(site, PNG, **wrong | {"gamma": neither})).controls["gamma"]
+        assert (control["type"], control["value"]) == ("text", neither)
     assert ("checked" in page.controls["grey"], "checked" in page.controls["progressive"]) == (True, False)
     assert "abc <b>" not in response.text
     assert (await site.client.get("/api/v1/jobs")).json()["jobs"] == []
@@ -260,3 +264,5 @@ async def test_pages_name_the_kind_and_its_parameters(site: FrontEnd, tmp_path: 
     for label, value in (("Quality", "75"), ("Shades of grey", "yes"), ("Order code", "ABC-1")):
         assert f"<dt>{label}</dt><dd>{value}</dd>" in text
     assert "JPEG from bitmaps: Quality 75, Gamma 1.5, Progressive yes" in (await site.client.get("/jobs")).text
+    job = await Seed(site.stores, tmp_path).queued("b.png", kind="jpeg", profile="web", code="ABC-1", gamma="2e6")
+    assert "<dt>Gamma</dt><dd>2000000</dd>" in (await site.client.get(f"/jobs/{job.id}")).text

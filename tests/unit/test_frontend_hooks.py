@@ -258,6 +258,13 @@ async def test_an_event_of_event_grid_becomes_a_job(site: FrontEnd) -> None:
     assert await jobs(site) == 1
 
 
+async def test_a_message_is_refused_as_a_whole(site: FrontEnd) -> None:
+    gone = {**EVENT, "id": "gone", "subject": f"{AFTER}assets/none.png"}
+    answer = await sent(site, "blobs", [EVENT, gone], {"X-Rolehost": PLAIN})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "/subject")
+    assert await jobs(site) == 0
+
+
 async def test_event_grids_handshake_is_answered_and_proves_nothing(site: FrontEnd) -> None:
     event = {
         "id": "2d1781af-3a4c-4d7c-bd0c-e34b19da4e66",

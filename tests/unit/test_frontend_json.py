@@ -305,6 +305,8 @@ async def test_a_body_of_unknown_length_is_cut_at_the_cap(site: FrontEnd) -> Non
 
 def test_what_is_no_finite_number_is_no_value() -> None:
     assert [as_text(value, "/a") for value in (True, 7, 0.5, "x")] == ["true", "7", "0.5", "x"]
+    assert as_text(10**400, "/a") == f"1{'0' * 400}", "no number is too large to be refused in a sentence"
+    assert as_text(7.0, "/a") == "7", "which is a whole number by JSON's own schemas"
     wrong: list[object] = [math.inf, math.nan, None, [], {}]
     for value in wrong:
         with pytest.raises(HTTPException):

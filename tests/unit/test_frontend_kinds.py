@@ -10,8 +10,11 @@ import httpx2
 import jsonschema  # type: ignore[import-untyped] # it has no stubs, and three calls need none
 import pytest
 
+from rolehost.frontend.kinds import FORM, form_schema
 from rolehost.frontend.settings import FrontendSettings
-from rolehost.jobs.kinds import KINDS
+from rolehost.jobs.kinds import KINDS, JobKind
+from rolehost.jobs.sources import URL_FIELD
+from rolehost.service_model.worker_reading import read_worker
 from support.front_end import FrontEnd, front_end, picture
 from support.kinds import ANY, JPEG, NOTES, told
 
@@ -225,3 +228,10 @@ async def test_the_page_of_the_api_has_an_example_of_each_kind(site: FrontEnd) -
     text = (await site.client.get("/api")).text
     assert "-F kind=jpeg -F profile=web -F code=... " in text
     assert "-F kind=thumbnail -F size=Medium" in text
+
+
+def test_no_parameter_can_be_called_as_a_field_that_every_kind_has() -> None:
+    """One field would be read as both."""
+    for name in (*form_schema(JobKind(name="k", parameters=()))["properties"], FORM, URL_FIELD):
+        with pytest.raises(ValueError, match=f'"{name}" can\'t be the name of a parameter'):
+            read_worker({"kind": "k", "parameters": {name: {}}})

@@ -15,12 +15,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.responses import StreamingResponse
 
 from rolehost import clock
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import RoleEnvironmentError
 from rolehost.frontend.authentication.identity import Permission
 from rolehost.frontend.downloads import disposition
+from rolehost.frontend.headers import HeadAsGet
 from rolehost.frontend.role import ThumbnailFrontend
 from rolehost.frontend.server import serve
 from rolehost.frontend.settings import FrontendSettings
@@ -31,6 +33,34 @@ from rolehost.host.ports.rotation import Backend
 from rolehost.telemetry import subscribe
 from support.authentication import add_key
 from support.front_end import front_end, picture, until
+
+
+async def test_a_head_makes_no_more_of_a_body_than_its_beginning() -> None:
+    """Else a look at a batch's ZIP reads all results, and the connection's next request waits for that."""
+    sent: list[Any] = []
+    pieces = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal pieces
+        while True:
+            pieces += 1
+            yield b"piece"
+            await asyncio.sleep(0)
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(20)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = HeadAsGet(StreamingResponse(endless(), 206))
+    await asyncio.wait_for(app({"type": "http", "method": "HEAD"}, receive, send), 10)
+    assert [(each.get("status"), each.get("body"), each.get("more_body")) for each in sent] == [
+        (206, None, None),
+        (None, b"", False),
+    ]
+    assert pieces < 10
 
 
 async def test_spool_folders_go_with_their_request(tmp_path: Path) -> None:

@@ -82,6 +82,19 @@ def test_listening_says_what_is_wrong() -> None:
         listen("203.0.113.1", 0)
 
 
+async def test_answers_go_at_once() -> None:
+    """Where the system collects what is small, each request after a connection's first takes 40 ms longer."""
+    accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    with listen("127.0.0.1", 0) as listening:
+        server = await asyncio.start_server(lambda _, writer: accepted.put_nowait(writer), sock=listening)
+        async with server:
+            _, client = await asyncio.open_connection(*listening.getsockname())
+            ours = await accepted.get()
+            assert ours.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            client.close()
+            ours.close()
+
+
 def test_the_data_directory_is_made_once(tmp_path: Path) -> None:
     data = DataDirectory.at(tmp_path / "deep" / "data")
     first = data.deployment_id()

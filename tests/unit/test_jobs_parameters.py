@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rolehost.errors import InvalidParameterError, UnsupportedTypeError
 from rolehost.jobs.kinds import BUILT_IN, KINDS, JobKind, kind_named, knowing, offered_kinds
-from rolehost.jobs.parameters import Parameter, ParameterType, parse_all
+from rolehost.jobs.parameters import Parameter, ParameterType, parse_all, text_of
 from rolehost.jobs.sniffing import UNKNOWN
 from support.declarations import many_parameters
 
@@ -66,6 +66,7 @@ def test_what_is_given_becomes_a_value(parameter: Parameter, text: str | None, v
         (INTEGER, "9" * 5000, "whole number"),
         (Parameter(name="x", type=ParameterType.INTEGER, least=1), "0", "x must be a whole number from 1, not 0"),
         (Parameter(name="x", type=ParameterType.NUMBER, most=2.5), "3", "x must be a number up to 2.5, not 3"),
+        (Parameter(name="x", type=ParameterType.INTEGER, least=1, most=48_000_001), "0", "from 1 to 48000001, not 0"),
         (NUMBER, "nan", "gain must be a number, not 'nan'"),
         (NUMBER, "inf", "must be a number"),
         (NUMBER, "1e999", "must be a number"),
@@ -87,6 +88,24 @@ def test_what_is_wrong_is_told_in_a_sentence(parameter: Parameter, text: str | N
         parameter.parse(text)
     assert caught.value.field == parameter.name
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((True, "true"), (False, "false"), (7, "7"), (10**17, "1" + "0" * 17), ("1e5", "1e5")),
+        *((5.0, "5"), (-2.5, "-2.5"), (1e16, "1" + "0" * 16), (1e-5, "0.00001"), (-1.25e-7, "-0.000000125")),
+        (5.960464477539063e-08, "0.00000005960464477539063"),
+    ],
+)
+def test_a_number_is_written_as_programs_read_it(value: str | float, text: str) -> None:
+    assert text_of(value) == text
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_no_number_changes_by_being_written(value: float) -> None:
+    assert float(text_of(value)) == value
+    assert "e" not in text_of(value)
 
 
 @given(text=st.text(max_size=20))
@@ -126,6 +145,16 @@ def test_a_schema_has_all_that_a_form_needs() -> None:
         "maximum": 5,
     }
     assert CHOICE.schema() == {"type": "string", "default": "flac", "enum": ["flac", "-x"]}
+    assert [each.schema().get("minLength", 0) for each in (WORD, TEXT, OPTIONAL)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("pattern", ["(?i)[a-z]+", r"(?P<word>[a-z]+)", r"\A[a-z]+\Z"])
+def test_a_schema_has_no_pattern_that_only_python_reads(pattern: str) -> None:
+    """Other readers of the document would fail at all of it."""
+    parameter = Parameter(name="x", pattern=pattern)
+    assert parameter.parse("abc") == "abc"
+    assert parameter.schema()["pattern"] == "^(?![-@|])"
+    assert "[a-z]" in Parameter(name="x", pattern="(?:a|[a-z])(?=z)(?<!b)z").schema()["pattern"]
 
 
 def test_only_what_has_neither_a_default_nor_is_optional_is_required() -> None:

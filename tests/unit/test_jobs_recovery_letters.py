@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from rolehost.errors import NotFoundError, StoreError, StoreForbiddenError
 from rolehost.jobs.job import Job, JobState, new_id
 from rolehost.jobs.recovery import Recovery
 from rolehost.jobs.submission import Submission, Submitter
 from rolehost.jobs.table import DEBT, TABLE, JobTable
 from rolehost.jobs.wake_up import WakeUp
 from rolehost.stores import Note, QueueMessage
+from rolehost.stores.queues import DeadPage
 from support.simulation.bus import BusQueue
 from support.simulation.memory import MemoryStores
 from support.simulation.monitors import Monitors
@@ -102,3 +104,36 @@ async def test_a_poisoned_jobs_dead_letter_pays_its_debt_and_stays(place: Place,
     assert await owed.notes(DEBT) == []
     assert place.reasons() == [reason]
     assert (await place.row(job)).state is JobState.POISONED
+
+
+class Refusing(BusQueue):
+    """A queue that can't be looked at."""
+
+    def __init__(self, name: str, error: type[StoreError], asked: list[str]) -> None:
+        super().__init__(name, random.Random(1), lock=60.0, most_deliveries=2)  # noqa: S311 - an order
+        self._error = error
+        self._asked = asked
+
+    async def dead(self, limit: int, *, cursor: str | None = None, prefix: str = "") -> DeadPage:  # noqa: ARG002 - the contract's
+        self._asked.append(self.name)
+        raise self._error("no")
+
+
+async def test_queues_that_fail_keep_no_letter_of_another_from_being_looked_at(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A level that nobody has used has no queue, one may be refused; and a namespace holds queues of others, too."""
+    asked: list[str] = []
+    errors = {"others": StoreError, "a-jobs": StoreForbiddenError, "b-jobs-high": NotFoundError}
+    queues: dict[str, BusQueue] = {name: Refusing(name, error, asked) for name, error in errors.items()}
+    queues[place.queue.name] = place.queue
+
+    async def names() -> list[str]:
+        return sorted(queues)
+
+    monkeypatch.setattr(place.stores, "queues", names)
+    monkeypatch.setattr(place.stores, "queue", queues.__getitem__)
+    await place.submit()
+    await place.deliver_too_often()
+    await place.recovery.sweep()
+    assert (place.reasons(), asked) == ([], ["a-jobs", "b-jobs-high"])

@@ -240,6 +240,47 @@ async def test_a_slow_receiver_holds_nothing_up(bench: Bench, there: Receiver) -
     assert there.waiting == 10
 
 
+async def test_a_silent_receiver_with_many_jobs_does_not_take_the_places_of_all_who_wait(
+    bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE_TO_ONE", 1)
+    monkeypatch.setattr(module, "MOST_TO_ONE", 2)
+    monkeypatch.setattr(module, "MOST_WAITING", 4)
+    there.open.clear()
+    async with told_by_worker(bench, there.settings()) as webhooks:
+        for _ in range(6):
+            await bench.submit(webhook=there.url)
+            await bench.process(succeed)
+        await until(lambda: waiting(there, 1))
+        quick = await bench.submit(webhook=f"http://127.0.0.1:{there.port + 1}/hook")
+        await bench.process(succeed)
+        await until(lambda: said(bench, quick, f"the port is none of those that are allowed: [{there.port}]"))
+        there.open.set()
+
+        async def all_told() -> bool:
+            await webhooks.sweep()
+            return await owed(bench) == [quick.id]
+
+        await until(all_told)
+    assert len({told.id for told in there.told}) == 6
+
+
+async def test_webhooks_owed_to_a_dead_receiver_hide_none_behind_them(
+    bench: Bench, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OWED", 3)
+    monkeypatch.setattr(module, "PAUSES", (600.0,) * 6)
+    there.answers = [500] * 3
+    jobs = [await bench.submit(webhook=there.url) for _ in range(4)]
+    for _ in jobs:
+        await bench.process(succeed)
+
+    async def is_told() -> bool:
+        return jobs[-1].id not in await owed(bench)
+
+    await swept(bench, there.settings(), is_told)
+
+
 async def test_no_answer_in_time_is_tried_again(bench: Bench, there: Receiver) -> None:
     there.open.clear()
     job = await bench.submit(webhook=there.url)

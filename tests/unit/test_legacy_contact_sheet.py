@@ -73,6 +73,16 @@ def test_a_file_that_grows_is_left_out_before_it_fills_the_disk(tmp_path: Path) 
     assert (told.returncode, told.stdout.splitlines()[-1]) == (0, "1 pictures, 1 left out -> 64x64 png")
 
 
+def test_a_file_that_is_listed_a_thousand_times_is_not_unpacked_as_often(tmp_path: Path) -> None:
+    """300 KB that would have been 400 GB on their way through the disk."""
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(20 << 20))
+        archive.filelist.extend(archive.filelist * 1999)
+    told = run(tmp_path, "bomb.zip", "sheet.png", "0", "64")
+    assert (told.returncode, told.stdout) == (65, "")
+    assert "bomb.zip: the ZIP is too large unpacked" in told.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -258,6 +259,28 @@ async def test_a_name_that_is_not_there_and_one_that_leads_inwards_look_the_same
         async with Outbound(net.rules, look_up).get(net.url("failing.example")):
             pass
     assert not isinstance(failed.value, AddressRefusedError)
+
+
+async def test_a_name_server_that_keeps_silent_takes_no_thread_that_others_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answering, asked = threading.Event(), []
+
+    def silent(host: str, *_: object) -> Sequence[Found]:
+        asked.append(host)
+        answering.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    fetches = [Outbound(Rules(deadline=0.2)).get(f"http://n{number}.example/") for number in range(40)]
+    try:
+        ended = await asyncio.gather(*(each.__aenter__() for each in fetches), return_exceptions=True)
+        assert {type(each) for each in ended} == {OutboundError}
+        assert len(asked) == 40
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "done") == "done"
+    finally:
+        answering.set()
 
 
 async def test_a_callers_own_errors_stay_what_they_are(net: Net) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from rolehost.errors import (
 )
 from rolehost.stores import QueueCounts, QueueMessage
 from rolehost.stores.service_bus import Bounds, QueueFacts, Reach, ServiceBusQueues
+from rolehost.telemetry import subscribe
 from support.service_bus import QueueOptions, StandIn
 from support.service_bus.under_test import certificate, service_bus_queues
 from support.stores import receive, until, unused
@@ -267,6 +269,25 @@ async def test_a_missing_queue_is_made_where_we_may_and_named_where_we_may_not(o
             await queues.facts("nobody-has-it")
     finally:
         await queues.close()
+
+
+async def test_a_network_that_lets_only_amqp_through_is_enough(own_bus: StandIn) -> None:
+    told: list[str] = []
+    forget = subscribe(lambda event, _: told.append(event))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        reach = Reach(administration=f"127.0.0.1:{nobody.getsockname()[1]}")
+        queues = await ServiceBusQueues.open(own_bus.connection_string, reach=reach)
+        try:
+            queue = queues.queue(QUEUE)
+            await queue.put("x", message_id="m")
+            assert (await queue.counts()).visible is None
+            assert await queues.queues() == [QUEUE]
+            assert (await queue.counts()).visible is None
+        finally:
+            await queues.close()
+            forget()
+    assert told.count("queue.unmanaged") == 1, "it is left alone for a while"
 
 
 async def test_depths_are_counted_where_we_may_manage() -> None:

@@ -141,6 +141,7 @@ def test_a_connection_string_is_read_and_not_shown() -> None:
     [
         "",
         "not a namespace",
+        "embedded",
         "https://",
         f"SharedAccessKeyName=all;SharedAccessKey={KEY}",
         "Endpoint=sb://ns.servicebus.windows.net/",

@@ -383,3 +383,40 @@ def test_a_variable_that_means_two_roles_is_refused(tmp_path: Path) -> None:
     path.write_text('[service]\nname = "s"\n[roles."A.B"]\nentry_point = "m:C"\n[roles.A-B]\nentry_point = "m:D"\n')
     (problem,) = examine(path, {"ROLEHOST_INSTANCES_A_B": "2"}).errors
     assert (problem.code, problem.sentence) == ("M07", "this may be each of A.B, A-B")
+
+
+STORES = """[service]
+name = "s"
+storage = "https://photos.blob.core.windows.net"
+queue = "photos.servicebus.windows.net"
+[roles.Work]
+entry_point = "m:Work"
+"""
+
+
+def test_a_service_says_where_its_stores_are_and_the_environment_goes_over_it(tmp_path: Path) -> None:
+    path = tmp_path / "service.toml"
+    path.write_text(STORES)
+    model = load(path, {})
+    assert model.stores_over({"ROLEHOST_QUEUE": " "}) == {
+        "ROLEHOST_STORAGE": "https://photos.blob.core.windows.net",
+        "ROLEHOST_QUEUE": "photos.servicebus.windows.net",
+    }
+    assert model.stores_over({"ROLEHOST_STORAGE": "embedded"}).keys() == {"ROLEHOST_QUEUE"}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("AccountName=a;AccountKey=canary", "holds a secret"),
+        ("BlobEndpoint=https://a/;sharedAccessSignature=sv=1&sig=canary", "holds a secret"),
+        ("https://a.blob.core.windows.net/?sv=1&sig=canary", "holds a secret"),
+        ("", 'service needs "storage", a text'),
+    ],
+)
+def test_a_definition_holds_no_secret(tmp_path: Path, value: str, told: str) -> None:
+    path = tmp_path / "service.toml"
+    path.write_text(STORES.replace("https://photos.blob.core.windows.net", value))
+    (problem,) = examine(path, {}).errors
+    assert told in problem.sentence
+    assert "canary" not in str(problem)

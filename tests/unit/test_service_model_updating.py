@@ -153,6 +153,11 @@ def test_every_fact_of_a_service_is_told_when_it_changes(running: ServiceModel) 
     ("old", "new", "told"),
     [
         ('name = "s"', 'name = "t"', ['the service is "s", and can\'t become "t": start that one by itself']),
+        (
+            'name = "s"',
+            'name = "s"\nstorage = "UseDevelopmentStorage=true"',
+            ["where jobs and messages are can't change while the service runs: start it again"],
+        ),
         ("= 3", "= 4", ["the number of upgrade domains is 3, and can't become 4 while the service runs"]),
         ("[roles.Back]", "[roles.Behind]", ['the role "Back" can\'t be renamed to "Behind" while the service runs']),
         ('[roles.Back]\nentry_point = "m:Back"', "", ['the role "Back" can\'t be taken away while the service runs']),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from rolehost.jobs.kinds import is_kind
 from rolehost.jobs.parameters import Parameter, ParameterType
-from rolehost.service_model import Examined, examine, load, needs_restart
+from rolehost.service_model import load, needs_restart
 from rolehost.service_model.problems import Problems
 from rolehost.service_model.worker import (
     CONFIGURED,
@@ -26,6 +25,7 @@ from rolehost.service_model.worker import (
 )
 from rolehost.service_model.worker_reading import WorkerReader, read_worker
 from rolehost.workers.exit_policy import Verdict
+from support.worker_tables import PLAIN, PROGRAM, examined, of_worker
 
 WHOLE = """\
 [service]
@@ -69,21 +69,6 @@ then = "fail"
 [roles.Jpeg.worker.progress]
 pattern = "(?P<percent>[0-9]+)%"
 """
-PROGRAM = 'program = ["p", "{source}", "{target}"]\n'
-PLAIN = f'kind = "k"\n{PROGRAM}'
-
-
-def examined(folder: Path, text: str) -> Examined:
-    path = folder / "service.toml"
-    path.write_text(text)
-    return examine(path, {})
-
-
-def of_worker(folder: Path, table: str) -> list[str]:
-    """The problems of a worker's table, which begins on line 4, without the file's name."""
-    found = examined(folder, f'[service]\nname = "s"\n[roles.A.worker]\n{textwrap.dedent(table)}')
-    problems = sorted((*found.errors, *found.warnings), key=lambda problem: problem.line)
-    return [str(problem).removeprefix(f"{folder}/service.toml:") for problem in problems]
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
@@ -276,61 +261,9 @@ def test_a_placeholder_in_braces_of_its_own_is_text(tmp_path: Path) -> None:
     assert of_worker(tmp_path, 'kind = "k"\nprogram = ["p", "{{print}}{x y}{1}", "{scratch}/source"]\n') == []
 
 
-@pytest.mark.parametrize(
-    ("table", "told"),
-    [
-        ('tpye = "text"', 'unknown key "tpye" in [roles.A.worker.parameters.p]; did you mean "type"?'),
-        ('type = "int"', 'M21: a parameter\'s type is text, integer, number or boolean, not "int"'),
-        ('type = "integer"\ndefault = 7\nmost = 5', "the default is none that the parameter allows: p must be a whole"),
-        ('type = "integer"\ndefault = 7.5', "the default is a whole number, not 7.5"),
-        ('type = "integer"\ndefault = true', "the default is a whole number, not True"),
-        ('type = "number"\ndefault = nan', "the default is a number, not nan"),
-        ('type = "boolean"\ndefault = 1', "the default is true or false, not 1"),
-        ("default = 5", "the default is a text, not 5"),
-        ('type = "number"\nleast = inf', '"least" is a number, not inf'),
-        ('type = "number"\nleast = 5\nmost = 2', "the least (5) is above the most (2)"),
-        ("least = 5", '"least" goes with integer or number, not with text'),
-        ('type = "integer"\nchoices = ["1"]', '"choices" goes with text, not with integer'),
-        ("choices = []", "choices are a list of 1 to 1000 different texts, without spaces around them, not []"),
-        ('choices = ["a", "a"]', "different texts"),
-        ('choices = [" a"]', "without spaces around them"),
-        ('choices = ["a"]\ndefault = "b"', "the default is none that the parameter allows: p must be a, not 'b'"),
-        ('choices = ["a"]\npattern = "a"', "a parameter has choices or a pattern, not both"),
-        ('pattern = "["', "N19: '[' is no regular expression"),
-        ('pattern = "[0-9]+"\ndefault = "x"', "the default is none that the parameter allows: p must match"),
-        ('default = "-x"', "the default is none that the parameter allows: p must not begin with -"),
-        ("longest = 10001", "longest is a whole number from 1 to 10000"),
-        ('flag = "-x"', '"flag" goes with boolean, not with text'),
-        ('type = "boolean"\nflag = "{source}"', '{source} in "parameters.p.flag" means nothing here'),
-        ('type = "boolean"\noptional = true', '"optional" goes with text or integer or number, not with boolean'),
-        ('default = "x"\noptional = true', "what has a default needn't be given: leave `optional` out"),
-        ("any_start = 1", "any_start is true or false"),
-    ],
-)
-def test_a_wrong_parameter_is_told_with_its_line(tmp_path: Path, table: str, told: str) -> None:
-    problems = of_worker(
-        tmp_path,
-        f'kind = "k"\nprogram = ["x", "{{p}}", "{{source}}", "{{target}}"]\n[roles.A.worker.parameters.p]\n{table}',
-    )
-    assert any(told in problem for problem in problems), problems
-    assert all(6 <= int(problem.partition(":")[0]) <= 9 for problem in problems)
-
-
-@pytest.mark.parametrize("name", ["source", "File", "priority", "stem", "resources", "_x", "a-b", "1a", "a" * 51])
-def test_names_that_mean_something_else_are_refused(tmp_path: Path, name: str) -> None:
-    problems = of_worker(tmp_path, f'{PLAIN}[roles.A.worker.parameters.{name}]\ntype = "integer"\noptional = true\n')
-    assert any(f'"{name}"' in problem and "N17" in problem for problem in problems), problems
-
-
-def test_what_a_client_may_give_and_nothing_takes_is_a_warning(tmp_path: Path) -> None:
-    (problem,) = of_worker(tmp_path, f"{PLAIN}[roles.A.worker.parameters.p]\n")
-    assert problem == '6: warning: N18: the parameter "p" is used nowhere: no argument has {p}'
-
-
-def test_an_option_whose_value_may_be_missing_is_a_warning(tmp_path: Path) -> None:
-    table = 'kind = "k"\nprogram = ["x", "-r", "{p}", "{source}", "{target}"]\nparameters.p = { optional = true }'
-    (problem,) = of_worker(tmp_path, table)
-    assert "warning: N18: without {p} the argument -r stays alone: write them as ['-r', '{p}']" in problem
+def test_a_program_that_works_in_parts_is_read_as_the_page_says(tmp_path: Path) -> None:
+    pattern = r"task (?P<part>\d+) of (?P<parts>\d+), (?P<percent>[\d.]+) %"
+    assert of_worker(tmp_path, f"{PLAIN}progress = {{ pattern = '{pattern}' }}\n") == []
 
 
 @pytest.mark.parametrize(

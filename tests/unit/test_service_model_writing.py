@@ -191,6 +191,8 @@ def services(draw: st.DrawFn) -> ServiceModel:
         upgrade_domain_count=draw(st.integers(1, 20)),
         os_family=draw(VALUES),
         os_version=draw(VALUES),
+        storage=draw(VALUES),
+        queue=draw(VALUES),
         probes=probes,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from rolehost.telemetry import subscribe
 from rolehost.telemetry.opentelemetry_export import exported_traces
 from rolehost.telemetry.tracing import incoming, span, variables
 
@@ -60,6 +61,17 @@ def collector() -> Iterator[Collector]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("more", ["", "/v1?key=canary"])
+def test_where_traces_go_is_told_without_what_is_secret(monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    told: list[Any] = []
+    forget = subscribe(lambda event, facts: told.append((event, facts)))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:canary@127.0.0.1:9{more}")
+    with exported_traces("Backend_IN_0"):
+        pass
+    forget()
+    assert told == [("traces.exported", {"to": f"http://127.0.0.1:9{more.partition('?')[0]}"})]
 
 
 def test_a_job_is_followed_from_its_caller_into_its_application(

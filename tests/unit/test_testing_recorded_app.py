@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,24 @@ def test_it_leaves_its_result_where_it_is_told_to(tmp_path: Path, which: int | s
     target = tmp_path / "the target"
     assert call(app, *(each.format(target) for each in arguments)).returncode == 0
     assert target.read_bytes() == b"made"
+
+
+def test_there_is_no_argument_nought(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="counts the arguments from 1"):
+        RecordedApp(tmp_path / "make", Recording(result=b"made"), result=0)
+
+
+def test_what_no_process_ends_with_is_no_recording() -> None:
+    ends: list[dict[str, Any]] = [{"exit_code": 256}, {"exit_code": -1}, {"signal": 65}, {"signal": -9}]
+    for end in ends:
+        with pytest.raises(ValueError, match="no process ends with"):
+            Recording(**end)
+
+
+def test_what_a_recorded_program_leaves_behind_is_not_waited_for() -> None:
+    began = time.monotonic()
+    assert Recording.of(["sh", "-c", "echo made; sleep 60 &"]).played()[-1] == Said(b"made\n")
+    assert time.monotonic() - began < 30
 
 
 def test_pauses_and_a_growing_result(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from rolehost.errors import (
     UnsupportedTypeError,
 )
 from rolehost.testing import Faults, RecordedApp, Recording, run_once, run_once_async, worker_in
+from rolehost.workers.console_app import standard_values
 from support.commands import environ, picture
 
 
@@ -52,7 +53,11 @@ def letter(tmp_path: Path) -> Path:
 
 def test_a_job_that_is_done(letter: Path) -> None:
     ran = run_once(
-        Counting, letter, parameters={"deep": True, "level": 2}, settings={"Counting.Unit": "words"}, name="a.txt"
+        Counting,
+        letter,
+        parameters={"deep": True, "level": 2.0, "none": None},
+        settings={"Counting.Unit": "words"},
+        name="a.txt",
     )
     assert (ran.ok, ran.state, ran.end, ran.detail) == (True, "completed", "ok", "")
     assert ran.result_text == "2 words words [('deep', 'true'), ('level', '2')]"
@@ -168,6 +173,11 @@ async def test_in_a_coroutine_and_with_the_role_s_life_around_it(letter: Path, t
     worker.said = False
     with pytest.raises(RoleHostError, match="on_start said False"):
         await run_once_async(worker, letter, local_resources={"Models": tmp_path / "models"})
+
+
+async def test_a_coroutine_is_told_what_to_await(letter: Path) -> None:
+    with pytest.raises(RuntimeError, match="in a coroutine, await run_once_async"):
+        run_once(Counting, letter)
 
 
 async def test_runs_of_one_process_take_turns(letter: Path) -> None:
@@ -300,6 +310,31 @@ def test_a_worker_by_configuration(definition: Path, letter: Path) -> None:
     assert run_once(role, letter, program=program).result_text == "other"
     assert program.calls[0].arguments[-1] == "1"
     assert run_once(role, letter).result_text == "hello there\n", "for that run only"
+
+
+def test_approot_is_that_of_the_service(definition: Path, letter: Path) -> None:
+    """Its folders `approot` and of the role's name lie over it, and its contents where they are put."""
+    files = {"approot/copy.sh": 'cat "$4" "$5" >"$2"', "Copier/more": "more ", "built/tool": "tool"}
+    for name, text in files.items():
+        (definition.parent / name).parent.mkdir()
+        (definition.parent / name).write_text(text)
+    told = definition.read_text().replace('"{times}"]', '"{times}", "{approot}/more", "{approot}/tools/tool"]')
+    definition.write_text(f'{told}[roles.Copier.contents]\ntools = "built"\n')
+    assert run_once(worker_in(definition, "Copier"), letter).result_text == "more tool"
+
+
+def test_a_class_finds_its_files_when_it_starts(letter: Path) -> None:
+    class Starting(QueueWorker):
+        kind = "starting"
+
+        def on_start(self) -> bool:
+            return (Path(standard_values(os.environ)["approot"]) / Path(__file__).name).exists()
+
+        def process(self, job: JobSpec, scratch: Scratch) -> Path:
+            del job
+            return scratch.source
+
+    assert run_once(Starting, letter).ok
 
 
 def test_what_is_no_worker_is_said(definition: Path) -> None:

@@ -10,7 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from rolehost.errors import BadInputError, ProgramNotFoundError
+from rolehost.jobs.job import End
+from rolehost.processes import Exit
 from rolehost.workers.console_app import fill
+from rolehost.workers.exit_policy import end_of
+from rolehost.workers.transcode import TranscodeWorker
 from rolehost.workers.transcoding.ffmpeg import find_ffmpeg
 from rolehost.workers.transcoding.presets import command
 from rolehost.workers.transcoding.probe import Film, Stream, measure_command, measured, probe_command, read_probe
@@ -93,6 +97,27 @@ def test_a_film_with_tracks_that_nobody_asked_for(tmp_path: Path) -> None:
     found = probed(tmp_path / "film.mkv", "video/x-matroska")
     assert found is not None
     assert (found.video, found.audio) == (Stream(1, "h264", 64, 48), Stream(2, "aac"))
+
+
+@pytest.mark.parametrize("language", ["", "(eng)", "(en-US)", "(a b)", "[0x1](pt-BR)", "(a(b)c)"])
+def test_a_language_may_be_any_text(language: str) -> None:
+    found = read_probe(f"  Stream #0:0{language}: Video: h264 (High), yuv420p, 64x48, 25 fps (default)\n")
+    assert found == Film(None, Stream(0, "h264", 64, 48), None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Cannot determine format of input stream 0:0 after EOF\nError marking filters as finished",
+        "[abuffer @ 0x5] Value inf for parameter 'time_base' out of range\nError configuring filter graph",
+        "[graph_0_in @ 0x5] Neither number of channels nor channel layout specified\n[af#0:0 @ 0x5] Error",
+        "[yadif @ 0x5] Video of less than 3 columns or lines is not supported\nError while processing",
+    ],
+)
+def test_what_breaks_off_before_its_first_frame_is_the_inputs_fault(said: str) -> None:
+    rules, codes = TranscodeWorker.app.exit_rules, TranscodeWorker.app.bad_input_exit_codes
+    assert end_of(Exit(code=1), f"{said}\n", rules, codes) is End.BAD_INPUT
+    assert end_of(Exit(code=1), f"{said}\nCannot allocate memory\n", rules, codes) is End.APP_ERROR
 
 
 @pytest.mark.parametrize(

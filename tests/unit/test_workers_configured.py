@@ -11,6 +11,7 @@ from PIL import Image
 
 from rolehost.environment import RoleEnvironment
 from rolehost.errors import EntryPointError
+from rolehost.jobs.sniffing import UNKNOWN
 from rolehost.service_model.worker import DECLARATION, WorkerDeclaration
 from rolehost.service_model.worker_reading import read_worker
 from rolehost.testing import run_once
@@ -57,6 +58,14 @@ def test_parameters_become_arguments_and_never_two(letter: Path) -> None:
     worker = telling("-t", "{title}", "--n={number}", title={}, number={"type": "number", "default": 1})
     assert arguments(worker, letter, title="a b; $(c) 'd' *") == ["-t", "a b; $(c) 'd' *", "--n=1"]
     assert arguments(worker, letter, title="ä\n\t", number="-2.50") == ["-t", "ä\n\t", "--n=-2.5"]
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"), [("5", "5"), ("5.0", "5"), (".00001", "0.00001"), ("2e4", "20000"), ("-0.5", "-0.5")]
+)
+def test_a_number_is_an_argument_that_any_program_reads(letter: Path, given: str, argument: str) -> None:
+    """No exponent, and a whole number as one: many programs take no other."""
+    assert arguments(telling("{n}", n={"type": "number"}), letter, n=given) == [argument]
 
 
 def test_what_a_client_sends_is_no_template(letter: Path) -> None:
@@ -142,12 +151,38 @@ def test_a_source_that_was_accepted_by_its_ending_has_it(tmp_path: Path) -> None
         ({"result_name": "{stem}.unheard-of"}, "letter.unheard-of", "application/octet-stream"),
         ({"result_name": "../../{p}/{{p}}.txt"}, "{p}.txt", "text/plain"),
         ({"result_name": ""}, "letter.md", "text/plain"),
+        ({"result_name": "{name}"}, "letter.md", "text/markdown"),
+        ({"result_name": "{stem}.ass"}, "letter.ass", "text/x-ssa"),
+        ({"result_name": "{stem}.tar.xz"}, "letter.tar.xz", "application/x-xz"),
+        ({"result_name": "{stem}.txt.br"}, "letter.txt.br", "application/octet-stream"),
     ],
 )
 def test_the_result_is_named_and_typed(letter: Path, table: dict[str, str], name: str, media_type: str) -> None:
     worker = declared(program=[*TELLING, "{source}"], parameters={"p": {"default": "x"}}, **table)
     ran = run_once(ConfiguredWorker(worker), letter)
     assert (ran.result_name, ran.result_type) == (name, media_type)
+
+
+def test_a_value_that_makes_no_media_type_makes_none_up(letter: Path) -> None:
+    worker = declared(program=[*TELLING, "{source}"], parameters={"p": {}}, result_type="application/{p}")
+    for value, media_type in (("x-b", "application/x-b"), ("x\r\ny", UNKNOWN), ("x; a=b", UNKNOWN), ("ä", UNKNOWN)):
+        assert run_once(ConfiguredWorker(worker), letter, parameters={"p": value}).result_type == media_type
+
+
+def test_what_is_packed_is_no_longer_what_is_in_it(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (2, 2)).save(picture)
+    worker = read_worker(
+        {"kind": "pack", "program": ["gzip", "-c"], "stdin": "source", "stdout": "target", "result_name": "{name}.gz"}
+    )
+    ran = run_once(ConfiguredWorker(worker), picture)
+    assert (ran.end, ran.result_name, ran.result_type) == ("ok", "picture.png.gz", "application/gzip"), ran
+
+
+def test_an_ending_promises_a_type_that_is_looked_at(letter: Path) -> None:
+    worker = declared(program=["cp", "{source}", "{target}"], result_name="{stem}.webp")
+    ran = run_once(ConfiguredWorker(worker), letter)
+    assert (ran.end, "no picture, not image/webp" in ran.detail) == ("bad_output", True), ran
 
 
 def test_a_value_in_the_result_s_name_makes_no_path(letter: Path) -> None:

@@ -63,7 +63,7 @@ class Moody(QueueWorker):
         ("cancel", End.APP_ERROR, JobState.QUEUED, 1, "CancelledError()"),
         ("full", End.DISK_FULL, JobState.QUEUED, 0, "No space left on device"),
         ("missing", End.APP_ERROR, JobState.QUEUED, 1, "model.bin"),
-        ("none", End.APP_ERROR, JobState.QUEUED, 1, "NoneType"),
+        ("none", End.APP_ERROR, JobState.QUEUED, 1, "Moody.process() returns the path of its result, not None"),
         ("elsewhere", End.BAD_OUTPUT, JobState.QUEUED, 1, "left no result"),
         ("", End.PUT_BACK, JobState.QUEUED, 0, "not now"),
     ],

@@ -160,7 +160,7 @@ def _give(descriptor: int, folder: Path) -> None:
 class KeyRing:
     """The keys that are accepted now: those of a setting, which stay, and those of a file, which is watched.
 
-    A file that can't be read any more lets nobody in.
+    A file that can't be read any more lets nobody in, for as long as that lasts.
 
     Args:
         fixed: the keys of the setting.
@@ -175,6 +175,7 @@ class KeyRing:
         self._path = path
         self._seen = file_state(path)
         self._read = read_keys(path) if path else ()
+        self._trouble = ""
 
     def __bool__(self) -> bool:
         return bool(self._keys())
@@ -193,14 +194,17 @@ class KeyRing:
         return next((entry for entry in fitting if hmac.compare_digest(entry.fingerprint, fingerprint)), None)
 
     def _keys(self) -> Iterable[ApiKey]:
-        if (state := file_state(self._path)) != self._seen:
+        if (state := file_state(self._path)) != self._seen or self._trouble:
             self._seen = state
             try:
                 self._read = read_keys(self._path) if self._path else ()
+                self._trouble = ""
                 emit("keys.read", path=str(self._path), keys=len(self._read))
             except RoleEnvironmentError as error:
                 self._read = ()
-                emit("keys.unreadable", reason=str(error))
+                if self._trouble != (trouble := str(error)):
+                    emit("keys.unreadable", reason=trouble)
+                self._trouble = trouble
         return (*self._fixed, *self._read)
 
 

@@ -55,6 +55,7 @@ class Sessions:
         self.seconds = round(hours * 3600)
         self._seen = file_state(path)
         self._serializer = self._read()
+        self._trouble = ""
 
     def start(self, response: Response, key: ApiKey, scope: Scope) -> None:
         """Sign a browser in."""
@@ -80,12 +81,15 @@ class Sessions:
         return None
 
     def _signer(self) -> URLSafeTimedSerializer:
-        """The one with the secret of now: another file is another secret."""
-        if file_state(self._path) != self._seen:
+        """The one with the secret of now: another file is another secret; without one no cookie is good."""
+        if file_state(self._path) != self._seen or self._trouble:
             try:
                 self._serializer = self._read()
+                self._trouble = ""
             except RoleEnvironmentError as error:
-                emit("sessions.secret_unreadable", reason=str(error))
+                if self._trouble != (trouble := str(error)):
+                    emit("sessions.secret_unreadable", reason=trouble)
+                self._trouble = trouble
                 self._serializer = _serializer(secrets.token_bytes(LEAST_SECRET))
             self._seen = file_state(self._path)
         return self._serializer

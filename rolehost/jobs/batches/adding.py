@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +26,14 @@ from rolehost.stores import Stores
 LARGEST_SLICE = 100
 _FORBIDDEN = dict.fromkeys(map(ord, '<>:"|?*'), "_")
 """What no name on Windows may have."""
+_DEVICES = re.compile(
+    r"(?:con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?", re.IGNORECASE
+)
+"""What no file on Windows may be called, whatever its ending."""
 _LONGEST_FOLDER = 200
+_MOST_BYTES = 240
+"""Of a name: file systems end at 255, and a number may have to go into it."""
+_LONGEST_ENDING = 16
 _VERSION = "v" * 96
 """As long as any engine's version of a row."""
 
@@ -60,6 +68,11 @@ class Adder:
         self._table = BatchTable(stores)
         self._batch = batch
         self._kind = kind_named(batch.asked.kind)
+
+    @property
+    def batch(self) -> Batch:
+        """The batch, as it was given."""
+        return self._batch
 
     async def item(self, addition: Addition) -> Item:
         """What a file would be in the batch; nothing is stored.
@@ -126,7 +139,17 @@ def safe_folder(folder: str) -> str:
 def safe_name(name: str) -> str:
     """A file's name as it may stand in a ZIP."""
     plain = unicodedata.normalize("NFC", name.encode(errors="replace").decode())
-    return display_name(plain.translate(_FORBIDDEN)).lstrip(".").rstrip(" .") or "unnamed"
+    kept = display_name(plain.translate(_FORBIDDEN)).lstrip(".").rstrip(" .") or "unnamed"
+    return _fitting(f"_{kept}" if _DEVICES.fullmatch(kept) else kept)
+
+
+def _fitting(name: str) -> str:
+    """A name cut where its bytes are too many for a file system; its ending stays."""
+    if len(name.encode()) <= _MOST_BYTES:
+        return name
+    stem, dot, ending = name.rpartition(".")
+    last = f"{dot}{ending[:_LONGEST_ENDING]}" if stem else ""
+    return (stem or name).encode()[: _MOST_BYTES - len(last.encode())].decode(errors="ignore").rstrip() + last
 
 
 def _facts(path: Path) -> tuple[str, str, int]:

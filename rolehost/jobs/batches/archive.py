@@ -163,13 +163,16 @@ class _Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = {ERRORS}  # ours
+        self._numbers: dict[str, int] = {}
 
     def of(self, folder: str, name: str) -> str:
         plain = PurePosixPath(safe_folder(folder), safe_name(name))
-        number, chosen = 1, str(plain)
+        chosen, key = str(plain), str(plain).casefold()
+        number = self._numbers.get(key, 1)  # not from the beginning: thousands may be called the same
         while chosen.casefold() in self._taken:
             number += 1
             chosen = str(plain.with_name(f"{plain.stem}-{number}{plain.suffix}"))
+        self._numbers[key] = number
         self._taken.add(chosen.casefold())
         return chosen
 

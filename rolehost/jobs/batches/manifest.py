@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from rolehost.errors import AlreadyExistsError
+from rolehost.errors import AlreadyExistsError, NotFoundError
 from rolehost.jobs.batches.model import PAGE, Item
 from rolehost.jobs.codec import dumps
 from rolehost.stores import Blobs
@@ -47,6 +47,14 @@ class Manifest:
         """What a slice holds; None if there is none of this name."""
         names = (await self._blobs.list(f"{self._root}/added/{name}.", limit=1)).names
         return decoded(await self._read(names[0])) if names else None
+
+    async def holds(self, name: str) -> bool:
+        """Whether a slice that was put is in the batch, or will be: one that came after the sealing is not."""
+        try:
+            index: list[str] = json.loads(await self._read(f"{self._root}/index"))
+        except NotFoundError:
+            return True
+        return any(each.startswith(f"{self._root}/added/{name}.") for each in index)
 
     async def slices(self) -> Sequence[str]:
         """The slices that were put, in the order of their names."""

@@ -38,7 +38,8 @@ TABLE = "batches"
 NAMES = "batchnames"
 """From a name to the latest batch that has it, so that there is never more than one on its way."""
 TRIES = 8
-LIVES = 100
+LIVES = 1_000
+"""Batches that are driven at a time, the oldest: many may wait for workers that are not there, and hold up no other."""
 
 
 @dataclass(frozen=True, slots=True)

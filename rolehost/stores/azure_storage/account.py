@@ -24,6 +24,7 @@ _DEVELOPMENT: Final = (
     "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 _URL: Final = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9-]+(\.[a-z0-9-]+)+)/?", re.ASCII | re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"https?://[^/]", re.ASCII | re.IGNORECASE)
 _DEVELOPMENT_PORTS: Final = {"blob": 10000, "queue": 10001, "table": 10002}
 
 
@@ -94,6 +95,8 @@ def _from_string(connection: str) -> Account:
     urls = {service: _endpoint(settings, service) for service in SERVICES}
     if not all(urls.values()):
         raise StoreError("the storage connection string names no account and not all three endpoints")
+    if wrong := [service for service, url in urls.items() if not _ADDRESS.match(url)]:
+        raise StoreError(f"the {wrong[0]} endpoint of the storage connection string is no http address")
     _check_key(key)
     if key and not name:
         raise StoreError("the storage connection string has an AccountKey and no AccountName")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -53,6 +54,7 @@ class Envelope:
 
 
 _HEADER: Final = ("id", "blob", "reason", "description", "at")
+_BLOB: Final = re.compile(r"[a-z0-9-]{3,63}/[0-9a-f]{32}", re.ASCII)
 
 
 def decode(text: str, service_id: str) -> Envelope:
@@ -64,8 +66,21 @@ def decode(text: str, service_id: str) -> Envelope:
     if plain.startswith(_MARK):
         line, newline, body = plain.removeprefix(_MARK).partition("\n")
         try:
-            header: dict[str, Any] = json.loads(line) if newline else {}
-            return Envelope(body=body, **{name: str(header[name]) for name in _HEADER if name in header})
-        except (ValueError, TypeError):
+            return _ours(json.loads(line) if newline else {}, body)
+        except (ValueError, TypeError, RecursionError):
             pass
     return Envelope(id=service_id, body=plain)
+
+
+def _ours(header: dict[str, Any], body: str) -> Envelope:
+    """A message of ours.
+
+    Raises:
+        ValueError: it only looks like one: nobody here has put it so.
+        TypeError: the same.
+    """
+    told = {name: str(header[name]) for name in _HEADER if name in header}
+    "".join(told.values()).encode()  # half a surrogate pair could not be put again
+    if (blob := told.get("blob")) and not _BLOB.fullmatch(blob):
+        raise ValueError("no body of ours has this name")
+    return Envelope(body=body, **told)

@@ -77,7 +77,9 @@ def _from_status(error: HttpResponseError, store: str) -> StoreError:
     answer, word = status(error), code(error)
     told = f"HTTP {answer}{f' {word}' if word else ''}{_request_id(error)}"
     if isinstance(error, ClientAuthenticationError) or answer in _FORBIDDEN:
-        return StoreForbiddenError(f"{store} refuses our credentials: {told if answer else _short(error)}", store=store)
+        refused = f"refuses our credentials: {told}"
+        without = f"can't be asked, for no identity here gives a token: {_short(error)}"
+        return StoreForbiddenError(f"{store} {refused if answer else without}", store=store)
     if answer in _THROTTLED:
         return StoreThrottledError(f"{store} is busy: {told}", retry_after=_retry_after(error))
     if answer == 507:  # noqa: PLR2004 - HTTP: insufficient storage

@@ -22,6 +22,8 @@ _ROLES: Final = {
 }
 _LETTERS: Final[Mapping[str, str]] = {
     "queue.make": "create (c)",
+    "queue.list": "list (l)",
+    "queue.count": "read (r)",
     "queue.put": "add (a)",
     "queue.receive": "process (p)",
     "queue.renew": "update (u)",
@@ -70,6 +72,7 @@ async def _prove_queue(account: Account, stores: AzureStores, rights: Rights) ->
         async with QueueServiceClient(account.queue, credential=credential, **options) as service:
             if await trial.of("make", _made(service, name)) is None:
                 return proved
+            await trial.of("list", stores.queues())
             try:
                 proved.add(await prove_queue(stores.queue(name), rights))
             finally:
@@ -99,7 +102,7 @@ def _rights(account: Account) -> Rights:
             return "the account's key: is it the present one, and does the account allow access by key?"
         if account.sas:
             letters = _LETTERS.get(f"{kind}.{action}", action)
-            return f"the SAS permission {letters} on the {kind} service, for containers and objects"
+            return f"the SAS permission {letters} on the {kind} service, for services, containers and objects"
         return f"the role {_ROLES[kind]} of the identity, on the account"
 
     return right

@@ -132,7 +132,7 @@ class AzureTable:
     ) -> Page:
         """See `Table.list`: one query of a small table; else sixteen, then the rows, however many there are."""
         names.page_size(limit)
-        after = names.from_cursor(cursor)
+        after = names.key_from_cursor(cursor)
         every = await self._few()
         if every is None:
             return await self._page(tag, limit, after, newest_first=newest_first)
@@ -150,11 +150,11 @@ class AzureTable:
         with translated(self._what):
             return await self._tallies.counts(self._few)
 
-    async def notes(self, kind: str, *, limit: int = 1000) -> Sequence[Note]:
+    async def notes(self, kind: str, *, limit: int = 1000, after: str = "") -> Sequence[Note]:
         """See `Table.notes`."""
         names.page_size(limit)
         prefix = keys.in_notes(kind)
-        found = await self._row_keys(prefix, prefix, limit)
+        found = await self._row_keys(prefix, prefix + after, limit)
         return [Note(kind, row_key[len(prefix) :]) for row_key in found]
 
     async def drop_note(self, note: Note) -> None:

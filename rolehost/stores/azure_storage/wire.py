@@ -55,10 +55,10 @@ class Bodies:
         if not letter.blob:
             return letter
         try:
-            body = b"".join([piece async for piece in self._blobs.stream(letter.blob)]).decode()
+            content = b"".join([piece async for piece in self._blobs.stream(letter.blob)])
         except NotFoundError:
-            body = f"the body was in the blob {letter.blob}, which is gone"
-        return letter.with_body(body)
+            return letter.with_body(f"the body was in the blob {letter.blob}, which is gone")
+        return letter.with_body(content.decode(errors="replace"))
 
     async def forget(self, blob: str) -> None:
         """Remove a body; one that stays does no harm."""

@@ -80,7 +80,7 @@ class EmbeddedTable:
     ) -> Page:
         """See `Table.list`."""
         names.page_size(limit)
-        after = names.from_cursor(cursor)
+        after = names.key_from_cursor(cursor)
         if after is None:
             after = _AFTER_ALL_KEYS if newest_first else ""
         selection = (self._name, after) if tag is None else (self._name, tag, after)
@@ -101,12 +101,13 @@ class EmbeddedTable:
         )
         return TagCounts(dict(found), clock.now())
 
-    async def notes(self, kind: str, *, limit: int = 1000) -> Sequence[Note]:
+    async def notes(self, kind: str, *, limit: int = 1000, after: str = "") -> Sequence[Note]:
         """See `Table.notes`."""
         names.page_size(limit)
         found = await self._reader.do(
             lambda connection: connection.execute(
-                "SELECT key FROM notes WHERE tbl = ? AND kind = ? ORDER BY key LIMIT ?", (self._name, kind, limit)
+                "SELECT key FROM notes WHERE tbl = ? AND kind = ? AND key > ? ORDER BY key LIMIT ?",
+                (self._name, kind, after, limit),
             ).fetchall()
         )
         return [Note(kind, key) for (key,) in found]

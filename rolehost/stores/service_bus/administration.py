@@ -12,9 +12,11 @@ from typing import Final, TypeVar
 from azure.core.exceptions import ResourceExistsError
 from azure.servicebus.aio.management import ServiceBusAdministrationClient
 
-from rolehost.errors import NotFoundError, StoreForbiddenError
+from rolehost import clock
+from rolehost.errors import NotFoundError, StoreForbiddenError, StoreThrottledError, StoreUnavailableError
 from rolehost.stores.queues import QueueCounts
 from rolehost.stores.service_bus.failures import translate
+from rolehost.telemetry import emit
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ LOCK: Final = timedelta(seconds=60)
 DELIVERIES: Final = 1000
 """Deliveries before the broker itself sets a message aside: far above what budgets allow, for drains count too."""
 _SECONDS: Final = 20.0
+_LEFT_ALONE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class Administration:
     def __init__(self, client: ServiceBusAdministrationClient | None, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
+        self._silent_until = 0.0
 
     @property
     def present(self) -> bool:
@@ -119,11 +123,12 @@ class Administration:
             held: how many messages this process has under lock.
         """
         unknown = QueueCounts(visible=None, hidden=None, dead=None)
-        if self._client is None:
+        if self._client is None or self._is_silent():
             return unknown
         try:
             found = await self._ask(self._client.get_queue_runtime_properties(name), f"count the queue {name!r}")
-        except StoreForbiddenError:
+        except StoreUnavailableError as error:
+            self._note(error)
             return unknown
         except NotFoundError:
             return QueueCounts(visible=0, hidden=0, dead=0)
@@ -136,7 +141,7 @@ class Administration:
 
     async def names(self) -> Sequence[str] | None:
         """The names of all queues; None where they can't be listed."""
-        if self._client is None:
+        if self._client is None or self._is_silent():
             return None
 
         async def listed(client: ServiceBusAdministrationClient) -> list[str]:
@@ -144,8 +149,18 @@ class Administration:
 
         try:
             return await self._ask(listed(self._client), "list the queues")
-        except StoreForbiddenError:
+        except StoreUnavailableError as error:
+            self._note(error)
             return None
+
+    def _is_silent(self) -> bool:
+        return clock.monotonic() < self._silent_until
+
+    def _note(self, error: StoreUnavailableError) -> None:
+        """Where nobody answers it is not asked for a while: a network may let AMQP through, and nothing else."""
+        if not isinstance(error, StoreForbiddenError | StoreThrottledError):
+            self._silent_until = clock.monotonic() + _LEFT_ALONE
+            emit("queue.unmanaged", namespace=self._namespace, why=str(error))
 
     async def _ask(self, request: Awaitable[T], what: str) -> T:
         try:

@@ -92,8 +92,11 @@ class Namespace:
             host, emulated = _read(text)
             return cls(host=host, connection=text, emulated=emulated, reach=reach, bounds=bounds)
         host = text.removeprefix("sb://").removeprefix("https://").rstrip("/")
-        if not _HOST.fullmatch(host):
-            raise StoreError("the Service Bus namespace is neither a host name nor a connection string")
+        if not _HOST.fullmatch(host) or not ("." in host or host.partition(":")[0] == "localhost"):
+            raise StoreError(
+                "ROLEHOST_QUEUE is neither 'storage', nor a Service Bus connection string, nor a namespace like "
+                "NAME.servicebus.windows.net"
+            )
         return cls(host=host, credential=credential or DefaultAzureCredential(), reach=reach, bounds=bounds)
 
     def client(self) -> ServiceBusClient:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from azure.servicebus import ServiceBusMessage
 
-from rolehost.errors import NotFoundError, StoreForbiddenError
+from rolehost.errors import NotFoundError, StoreForbiddenError, StoreUnavailableError
 from rolehost.stores.proofs import Proof, Proved, QueueSettings, Rights, Trial, own_name, prove_queue
 from rolehost.stores.queues import ORDERED
 from rolehost.stores.service_bus.engine import ServiceBusQueues
@@ -72,8 +72,9 @@ async def _facts(
             facts = await queues.facts(name)
         except NotFoundError:
             continue  # made on first use, with settings of ours
-        except StoreForbiddenError as error:
-            return unmanaged(str(error), rights("queue", "manage"))
+        except StoreUnavailableError as error:
+            forbidden = isinstance(error, StoreForbiddenError)
+            return unmanaged(str(error), rights("queue", "manage") if forbidden else "")
         if facts is None:
             return unmanaged("there is no management interface")
         settings = {each: getattr(facts, each) for each in ("name", "lock", "deliveries", "time_to_live", "sessions")}

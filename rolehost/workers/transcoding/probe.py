@@ -15,7 +15,8 @@ LONGEST = 1e7
 """Seconds, four months: what claims to be longer says nothing of its length."""
 
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
-_STREAM = re.compile(r"^  Stream #0:(\d+)(?:\[\w+\])?(?:\(\w*\))?: (Video|Audio): (\w+)(.*)$", re.MULTILINE)
+# The language in the parentheses is what the file says it is, such as `en-US`, and may be any text.
+_STREAM = re.compile(r"^  Stream #0:(\d+)(?:\[\w+\])?(?:\(.*?\))?: (Video|Audio): (\w+)(.*)$", re.MULTILINE)
 _SIZE = re.compile(r", (\d+)x(\d+)\b")
 _OUT_TIME = re.compile(r"^out_time_us=(\d+)$", re.MULTILINE)
 

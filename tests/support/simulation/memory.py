@@ -98,8 +98,9 @@ class MemoryTable:
         tags = [row.tag for row in self.rows.values()]
         return TagCounts({tag: tags.count(tag) for tag in set(tags)}, clock.now())
 
-    async def notes(self, kind: str, *, limit: int = 1000) -> Sequence[Note]:
-        return sorted((note for note in self.kept_notes if note.kind == kind), key=lambda note: note.key)[:limit]
+    async def notes(self, kind: str, *, limit: int = 1000, after: str = "") -> Sequence[Note]:
+        found = (note for note in self.kept_notes if note.kind == kind and note.key > after)
+        return sorted(found, key=lambda note: note.key)[:limit]
 
     async def drop_note(self, note: Note) -> None:
         self.kept_notes.pop(note, None)
