@@ -19,6 +19,8 @@ from typing import Any
 
 from host_support import ROOT, marked, until
 
+from support.status import status_of
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 CSDEF = "ServiceDefinition.csdef"
 CSCFG = "ServiceConfiguration.Cloud.cscfg"
@@ -105,12 +107,12 @@ class SampleService:
         self.rolehost("update", str(file))
 
     def status(self) -> dict[str, Any]:
-        """What `rolehost status --json` says."""
-        return dict(json.loads(self.rolehost("status", "--json")))
+        """What the service says of itself; empty while none answers."""
+        return status_of(self.data)
 
     def instances(self, role: str = "") -> dict[str, dict[str, Any]]:
         """The instances of a role, or all of them, by id."""
-        return {each["instance"]: each for each in self.status()["instances"] if role in {"", each["role"]}}
+        return {each["instance"]: each for each in self.status().get("instances", []) if role in {"", each["role"]}}
 
     def until_ready(self, **counts: int) -> None:
         """Until so many instances of each role are there, and all of them are ready."""

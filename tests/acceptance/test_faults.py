@@ -66,7 +66,7 @@ async def test_a_worker_killed_at_any_point_leaves_one_result_and_nothing_else(
 ) -> None:
     runs = site.service.directory / f"runs-{new_id()}"
     site.order("Worker", call, moment, signal.SIGKILL)
-    job = await site.submit(f'sha256sum < "$0" >> {runs}; {GOOD}', padding=30_000_000)
+    job = await site.submit(f'sha256sum < "$0" >> {runs}; {GOOD}', padding=9_000_000)
     await site.struck()
     row = await site.over(job)
     assert charged(row) == ends

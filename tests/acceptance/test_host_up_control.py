@@ -55,7 +55,7 @@ def test_the_status_for_people_and_as_json(tmp_path: Path) -> None:
         crash = next(index for index, line in enumerate(told) if line.startswith("Worker_IN_1: last crash "))
         assert "(start, exit code 1)" in told[crash]
         assert "    no such colour: blurple" in told[crash:]
-        document = service.status()
+        document = json.loads(service.done("status", "--json"))
         assert document["service"] == "tiny"
         assert document["deployment"] == (service.data / "deployment-id").read_text()
         assert document["walk"] is None

@@ -309,7 +309,7 @@ def test_a_watched_file_that_is_not_valid_is_told_and_not_taken(service: Updated
     new.rename(service.file)  # as editors do it
     service.until_noted("changed:salut")
     assert service.noted() == ["start:hello", "changing:hello", "changed:salut"]
-    until(lambda: json.loads(service.done("status", "--json"))["refused"] is None, lambda: service.log)
+    until(lambda: service.status()["refused"] is None, lambda: service.log)
 
 
 def test_an_update_is_not_undone_by_files_that_stay_what_they_are(service: Updated) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ from rolehost import RoleEntryPoint, RoleEnvironmentError
 from rolehost.cli.application import app
 from support.commands import environ, picture
 from support.service import ROOT, until
+from support.status import status_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -59,11 +59,8 @@ class Reader:
         path.write_text(text)
 
     def instances(self, data: str = ".rolehost") -> list[dict[str, Any]]:
-        """What `rolehost status` says of the instances."""
-        argv = [*PROGRAMS["rolehost"], "status", "--json", "--data", data]
-        done = subprocess.run(argv, cwd=self.folder, env=environ(), capture_output=True, text=True, check=False)
-        found: list[dict[str, Any]] = json.loads(done.stdout)["instances"] if done.returncode == 0 else []
-        return found
+        """What the service says of its instances."""
+        return list(status_of(self.folder / data).get("instances", []))
 
     def ready(self, number: int, data: str = ".rolehost") -> bool:
         """Whether so many instances are there, and all of them are ready."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from host_support import TinyService, until
 from node_client_support import Guest, lay_out
 
 from rolehost import clock
+from support.status import status_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,9 +44,8 @@ class GuestService(TinyService):
         return subprocess.run(argv, env=self.environ, capture_output=True, text=True, timeout=60, check=False)
 
     def instances(self) -> list[dict[str, Any]]:
-        """What `rolehost status` says of them; nothing before it says anything."""
-        told = self.rolehost("status", "--json")
-        return list(json.loads(told.stdout)["instances"]) if told.returncode == 0 else []
+        """What the service says of them; nothing before it says anything."""
+        return list(status_of(self.data).get("instances", []))
 
     def guests(self) -> list[Guest]:
         """Its instances, once all of them are ready."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from support.service import ROOT
+from support.status import status_of
 
 SECONDS = 30.0
 
@@ -206,9 +207,8 @@ class Updated:
         return answer.stderr
 
     def status(self) -> dict[str, Any]:
-        """What `rolehost status --json` writes; empty while no service answers."""
-        answer = self.command("status", "--json")
-        return dict(json.loads(answer.stdout)) if answer.returncode == 0 else {}
+        """What the service says of itself; empty while none answers."""
+        return status_of(self.data)
 
     def facts(self, instance: str = "Worker_IN_0") -> dict[str, Any]:
         """An instance's facts."""

@@ -33,6 +33,7 @@ from typing import Any
 
 from support.commands import environ, picture
 from support.service import until
+from support.status import status_of
 
 _BLOCK = re.compile(
     r"^(?:<!-- test: (?P<note>\w+)[^\n]*-->\n)?"
@@ -192,7 +193,7 @@ class Reader:
         return any(each["protocol"] == "http" for role in roles for each in role["endpoints"].values())
 
     def _all_ready(self, data: str) -> bool:
-        told = self._json("status", "--data", data)
+        told = status_of(self.folder / data)
         return bool(told) and all(each["state"] == "Ready" for each in told["instances"])
 
     def _json(self, command: str, *arguments: str) -> dict[str, Any]:
