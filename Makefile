@@ -12,7 +12,7 @@ PORT ?= 8080
 DATA ?= .rolehost
 ARGS ?=
 # Tests wait more than they compute: more of their files at once than there are processors.
-WORKERS ?= 5
+WORKERS ?= 4
 LOCK_ARGS ?= --upgrade
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' rolehost/_version.py)

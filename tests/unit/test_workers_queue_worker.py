@@ -145,7 +145,8 @@ async def test_what_is_received_ahead_is_not_claimed_and_is_given_back_at_once(b
     copier.held_from = 3  # by then the worker knows how quick its jobs are
     for _ in range(12):
         await bench.submit()
-    async with serving(copier, role_environment(bench, **{"Worker.Slots": "1"})) as stopping:
+    settings = {"Worker.Slots": "1", "Worker.LeaseSeconds": "30"}  # a busy machine's jobs are quick for such a lease
+    async with serving(copier, role_environment(bench, **settings)) as stopping:
         await until(lambda: at_work(copier, 1))
         await until(at_least(bench, JobState.COMPLETED, 2))
         await until(lambda: hidden(bench, at_least=5))
