@@ -76,7 +76,8 @@ async def test_every_page_of_the_desk_fits_and_can_be_read(site: FrontEnd, tmp_p
             await looks_right(opened.page, path)
         opened.faults = [fault for fault in opened.faults if "422" not in fault]  # what is searched for is no age
         await page.goto(f"{site.url}/poison/several?do=replay")
-        await page.get_by_role("button", name="Replay").click()
+        async with page.expect_navigation():
+            await page.get_by_role("button", name="Replay").click()
         await looks_right(page, "several are replayed")
         assert opened.faults == []
 

@@ -32,7 +32,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 @pytest.fixture
 async def quick(tmp_path: Path) -> AsyncIterator[Bench]:
     """Leases so short that they run out while a test looks on."""
-    async with open_bench(tmp_path, lease=0.6) as bench:
+    async with open_bench(tmp_path, lease=1.2) as bench:
         yield bench
         assert list(bench.root.iterdir()) == []
 
@@ -151,14 +151,14 @@ async def told(bench: Bench, event: str) -> bool:
 async def test_the_lease_is_kept_while_results_and_logs_are_uploaded(quick: Bench, what: str) -> None:
     """Two leases long: nobody may take the job over meanwhile."""
     job = await quick.submit()
-    quick.faults.delay("blobs.put", 1.2, at=1 if what == "result" else 2)
+    quick.faults.delay("blobs.put", 2.4, at=1 if what == "result" else 2)
 
     async def wordy(job: JobSpec, scratch: Scratch) -> Outcome:
         return replace(await succeed(job, scratch), stdout="x" * 10_000)
 
     task = asyncio.create_task(quick.process(wordy))
     await until(lambda: told(quick, "lease.renewed"))
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 10)
     row = await quick.row(job.id)
     assert (row.state, row.attempt, len(quick.told("lease.renewed")) >= 4) == (JobState.COMPLETED, 1, True)
     assert row.attempts[0].log
